@@ -1,0 +1,97 @@
+"""Small real file systems for tests that fill them, and a way to make system calls fail.
+
+Needs root; every helper skips with a message otherwise. Also for tests of other packages.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+MIB = 1 << 20
+
+
+@contextmanager
+def mounted(arguments: Sequence[str], mount_point: Path) -> Iterator[Path]:
+    """``mount ARGUMENTS MOUNT_POINT`` for the time of the block; skips where that is not allowed."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small file system")
+    mount_point.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["mount", *arguments, str(mount_point)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+    try:
+        yield mount_point
+    finally:
+        if subprocess.run(["umount", str(mount_point)], capture_output=True).returncode:
+            subprocess.run(["umount", "-l", str(mount_point)], check=True)
+
+
+@contextmanager
+def tmpfs(mount_point: Path, *, size: int = 4 * MIB, inodes: int | None = None) -> Iterator[Path]:
+    """A tmpfs of ``size`` bytes and at most ``inodes`` files."""
+    options = f"size={size}" + (f",nr_inodes={inodes}" if inodes else "")
+    with mounted(["-t", "tmpfs", "-o", options, "tmpfs"], mount_point) as path:
+        yield path
+
+
+@contextmanager
+def ext4(mount_point: Path, *, size: int = 8 * MIB, inodes: int | None = None) -> Iterator[Path]:
+    """A new ext4 of ``size`` bytes in an image beside ``mount_point``, mounted through a loop device."""
+    mkfs = shutil.which("mkfs.ext4") or shutil.which("mkfs.ext4", path="/usr/sbin:/sbin")
+    if mkfs is None:
+        pytest.skip("needs mkfs.ext4 (package e2fsprogs)")
+    image = mount_point.with_name(mount_point.name + ".img")
+    with image.open("wb") as file:
+        file.truncate(size)
+    count = ["-N", str(inodes)] if inodes else []
+    subprocess.run(
+        [mkfs, "-q", "-F", "-m", "0", "-O", "^has_journal", *count, str(image)],
+        check=True,
+        capture_output=True,
+    )
+    with mounted(["-o", "loop", str(image)], mount_point) as path:
+        yield path
+
+
+def with_faults(
+    arguments: Sequence[str], injections: Sequence[str], log: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run this Python with ``arguments`` under strace, which makes system calls fail.
+
+    ``injections``: as for ``strace -e inject=…`` ("fsync:error=EIO:when=2"). ``log`` receives the trace of
+    these calls. Skips where strace is missing or not allowed.
+    """
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("needs strace")
+    if subprocess.run([strace, "-qq", "-o", "/dev/null", "true"], capture_output=True).returncode:
+        pytest.skip("strace is not allowed here")
+    calls = ",".join(injection.partition(":")[0] for injection in injections)
+    command = [strace, "-f", "-qq", "-y", "-o", str(log), "-e", f"trace={calls}"]
+    for injection in injections:
+        command += ["-e", f"inject={injection}"]
+    return subprocess.run(
+        [*command, os.path.realpath(sys.executable), *arguments],
+        capture_output=True,
+        text=True,
+        env=python_environment(),
+    )
+
+
+def python_environment() -> dict[str, str]:
+    """For a Python that finds what this one finds, and makes no system calls of its own choosing."""
+    search_path = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTHONPATH": search_path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def names_under(directory: Path) -> list[str]:
+    """Every file below ``directory``, hidden ones too, as sorted relative paths."""
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())

@@ -1,0 +1,1 @@
+"""Bytes somewhere: a local directory now, S3 later, behind one small protocol (``storage.protocol``)."""
