@@ -1,0 +1,1 @@
+"""The snapshot format, version 1: config, packs, index, snapshots. Written down in docs/FORMAT.md."""

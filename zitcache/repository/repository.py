@@ -1,0 +1,336 @@
+"""A repository: create, open, read blobs, write index and snapshots.
+
+The one commit point: packs, then the index object, then the snapshot object. A reader takes the snapshots
+first and the index after them, so whatever a snapshot names is in the index that is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from zitcache.codec.blob import EncodedBlob, blob_id, decode, decode_into, encode_metadata
+from zitcache.codec.frame import HEADER_SIZE, FrameHeader, FrameKind
+from zitcache.errors import (
+    BlobDamaged,
+    IntegrityError,
+    ObjectNotFound,
+    RepositoryNotFound,
+    UnsupportedFormat,
+    UsageError,
+)
+from zitcache.repository import pack as packs
+from zitcache.repository.index import Index, Location
+from zitcache.repository.records import (
+    FORMAT_VERSION,
+    CuttingRules,
+    IndexRecord,
+    PackRecord,
+    PieceList,
+    RecordT,
+    RepositoryConfig,
+    SnapshotRecord,
+    TreeEntry,
+    TreeRecord,
+    decode_record,
+)
+from zitcache.repository.saver import Saver
+from zitcache.repository.trees import check_entries
+from zitcache.storage.protocol import Storage
+
+CONFIG = "config"
+INDEX_FOLDER = "index"
+SNAPSHOT_FOLDER = "snapshots"
+KNOWN_FEATURES: frozenset[str] = frozenset()
+MAX_METADATA_SIZE = 256 << 20
+MAX_CONFIG_SIZE = 1 << 20
+MAX_INDEX_BLOBS = 1 << 20
+"""Blobs in one index object, which has some 100 bytes for each: far below what a frame may hold."""
+_OBJECT_ID = re.compile("[0-9a-f]{64}")
+
+
+class Repository:
+    """An open repository. Reading is safe from many threads."""
+
+    def __init__(self, storage: Storage, config: RepositoryConfig) -> None:
+        self.storage = storage
+        self.config = config
+        self._index: Index | None = None
+        self._index_lock = threading.Lock()
+        self.unindexed_packs: list[PackRecord] = []
+        self.unreadable_packs: dict[str, str] = {}
+        self.unreadable_index: dict[str, str] = {}
+
+    # -- making and opening -------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, storage: Storage, *, cutting: CuttingRules | None = None) -> Repository:
+        """Make a new repository. Raises :class:`UsageError` if there is one already."""
+        config = RepositoryConfig(
+            id=os.urandom(16).hex(),
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            cutting=cutting or CuttingRules(),
+        )
+        data = msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
+        if not storage.create(CONFIG, data):
+            raise UsageError(
+                f"{storage.location} already holds a repository.",
+                hint=f"Use it: zitcache backup --repo {storage.location}",
+            )
+        return cls(storage, config)
+
+    @classmethod
+    def open(cls, storage: Storage) -> Repository:
+        """Open a repository.
+
+        Raises :class:`RepositoryNotFound`, :class:`UnsupportedFormat` for a later version or an unknown
+        feature, :class:`IntegrityError` if its config is damaged.
+        """
+        try:
+            data = storage.load(CONFIG, 0, MAX_CONFIG_SIZE)
+        except ObjectNotFound:
+            remains = [folder for folder in (packs.FOLDER, SNAPSHOT_FOLDER) if any(storage.list(folder))]
+            if remains:
+                raise IntegrityError(
+                    f"The repository in {storage.location} lost its config (it has {', '.join(remains)}).",
+                    hint="Restore the file `config` from a copy of the repository; nothing was changed.",
+                ) from None
+            raise RepositoryNotFound(
+                f"There is no repository in {storage.location}.",
+                hint=f"Create it: zitcache init {storage.location}",
+            ) from None
+        probe = decode_record(data, _Probe, "repository's config")
+        if probe.format != "zitcache":
+            raise RepositoryNotFound(f"{storage.location} is not a zitcache repository.")
+        if probe.version != FORMAT_VERSION:
+            raise UnsupportedFormat(
+                f"The repository in {storage.location} has format version {probe.version}; "
+                f"this zitcache reads version {FORMAT_VERSION}."
+            )
+        config = decode_record(data, RepositoryConfig, "repository's config")
+        unknown = set(config.features) - KNOWN_FEATURES
+        if unknown:
+            raise UnsupportedFormat(
+                f"The repository in {storage.location} needs features this zitcache does not know: "
+                f"{', '.join(sorted(unknown))}."
+            )
+        return cls(storage, config)
+
+    # -- index --------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> Index:
+        """The index of all packs, loaded once, packs that no index object names included."""
+        with self._index_lock:
+            if self._index is None:
+                self._index = self._load_index()
+            return self._index
+
+    def _load_index(self) -> Index:
+        index = Index()
+        # Index objects first, packs after: a pack that is named but absent really is gone.
+        for info in list(self.storage.list(INDEX_FOLDER)):
+            try:
+                record = self._load_object(info.name, FrameKind.INDEX, IndexRecord)
+            except (IntegrityError, ObjectNotFound) as error:
+                # Not fatal: the packs themselves say what they hold.
+                self.unreadable_index[info.name] = error.message
+                continue
+            index.add_packs(record.packs)
+        present = self._object_ids(packs.FOLDER)
+        index.forget_packs(
+            [pack_id for pack_id in index.packs if present.get(pack_id) != index.packs[pack_id]]
+        )
+        for pack_id, size in sorted(present.items()):
+            if pack_id in index.packs:
+                continue
+            try:
+                found = packs.read_contents(self.storage, pack_id, size)
+            except (IntegrityError, ObjectNotFound) as error:
+                self.unreadable_packs[pack_id] = error.message
+                continue
+            self.unindexed_packs.append(found)
+            index.add_pack(found)
+        return index
+
+    def write_index(self, new_packs: Iterable[PackRecord]) -> None:
+        """Record packs in new index objects, almost always one; nothing is written for none."""
+        part: list[PackRecord] = []
+        blobs = 0
+        for pack in new_packs:
+            if part and blobs + len(pack.blobs) > MAX_INDEX_BLOBS:
+                self._store_object(INDEX_FOLDER, FrameKind.INDEX, IndexRecord(packs=part))
+                part, blobs = [], 0
+            part.append(pack)
+            blobs += len(pack.blobs)
+        if part:
+            self._store_object(INDEX_FOLDER, FrameKind.INDEX, IndexRecord(packs=part))
+            self.unindexed_packs = []
+
+    def _object_ids(self, folder: str) -> dict[str, int]:
+        """Id and size of every object in a folder. A file that is named by no id is not an object of ours."""
+        found = {info.name.rpartition("/")[2]: info.size for info in self.storage.list(folder)}
+        return {object_id: size for object_id, size in found.items() if _OBJECT_ID.fullmatch(object_id)}
+
+    # -- objects that are one frame -----------------------------------------------------------------
+
+    def _store_object(self, folder: str, kind: FrameKind, record: msgspec.Struct) -> str:
+        frame = encode_metadata(msgspec.json.encode(record), kind).to_bytes()
+        object_id = blob_id(frame).hex()
+        self.storage.store(f"{folder}/{object_id}", frame)
+        return object_id
+
+    def _load_object(self, name: str, kind: FrameKind, record: type[RecordT]) -> RecordT:
+        info = self.storage.info(name)
+        if info.size > MAX_METADATA_SIZE:
+            raise IntegrityError(f"{name} is {info.size} bytes; the format allows {MAX_METADATA_SIZE}.")
+        data = self.storage.load(name)
+        if blob_id(data).hex() != name.rpartition("/")[2]:
+            raise IntegrityError(f"{name} is damaged: its bytes do not match its name.")
+        header, content = decode(data)
+        if header.kind is not kind:
+            raise IntegrityError(f"{name} is not what its folder says.")
+        return decode_record(content, record, name)
+
+    def store_record(self, folder: str, record: msgspec.Struct) -> str:
+        """Store a supplementary record (digests, checks) and return its id."""
+        return self._store_object(folder, FrameKind.RECORD, record)
+
+    def load_records(self, folder: str, kind: type[RecordT]) -> list[RecordT]:
+        """All readable records of a folder, in no order. They are conveniences: a damaged one is skipped."""
+        return [record for _, record in self.load_records_by_id(folder, kind)]
+
+    def load_records_by_id(self, folder: str, kind: type[RecordT]) -> list[tuple[str, RecordT]]:
+        """As :meth:`load_records`, each with the id that :meth:`store_record` gave."""
+        records = []
+        for info in list(self.storage.list(folder)):
+            with contextlib.suppress(IntegrityError, ObjectNotFound):
+                record = self._load_object(info.name, FrameKind.RECORD, kind)
+                records.append((info.name.rpartition("/")[2], record))
+        return records
+
+    # -- blobs --------------------------------------------------------------------------------------
+
+    def saver(self, streams: int) -> Saver:
+        """A place to save new blobs, with ``streams`` packs open at a time."""
+        return Saver(self.storage, self.index, self.config.pack_size, streams)
+
+    def load_blob(self, wanted: str, kind: FrameKind = FrameKind.DATA) -> bytes:
+        """A blob's content, its id checked. Raises :class:`BlobDamaged` if no sound copy of it exists."""
+        sizes = {at.raw_size for at in self.index.locations(wanted) if at.kind == kind}
+        problem = "it is missing"
+        # One size, unless somebody forged a second entry: the id decides which is right.
+        for size in sorted(sizes):
+            out = bytearray(size)
+            try:
+                self.load_blob_into(wanted, memoryview(out), kind=kind)
+            except BlobDamaged as error:
+                problem = error.message
+                continue
+            return bytes(out)
+        raise BlobDamaged(f"Blob {wanted[:8]} cannot be read: {problem}")
+
+    def load_blob_into(
+        self,
+        wanted: str,
+        out: memoryview,
+        *,
+        kind: FrameKind = FrameKind.DATA,
+        scratch: memoryview | None = None,
+    ) -> int:
+        """Decode a blob into ``out`` (exactly its size) and check its id; returns the bytes read.
+
+        ``scratch`` (any size) takes the encoded bytes if they fit. Raises :class:`BlobDamaged`.
+        """
+        problem = "it is missing"
+        for location in self.index.locations(wanted):
+            if location.raw_size != len(out):
+                problem = f"it has {location.raw_size} bytes where {len(out)} are expected"
+                continue
+            try:
+                self._decode_at(wanted, location, out, kind, scratch)
+            except (IntegrityError, ObjectNotFound) as error:
+                problem = f"pack {location.pack[:8]}, offset {location.offset}: {error.message}"
+                continue
+            return location.length
+        raise BlobDamaged(f"Blob {wanted[:8]} cannot be read: {problem}.")
+
+    def _decode_at(
+        self, wanted: str, location: Location, out: memoryview, kind: FrameKind, scratch: memoryview | None
+    ) -> None:
+        if location.length > MAX_METADATA_SIZE * 4:
+            raise IntegrityError("The index claims an impossible size.")
+        if scratch is None or len(scratch) < location.length:
+            scratch = memoryview(bytearray(location.length))
+        frame = scratch[: location.length]
+        self.storage.load_into(packs.pack_name(location.pack), location.offset, frame)
+        header = FrameHeader.unpack(frame)
+        if header.id.hex() != wanted or header.kind is not kind:
+            raise IntegrityError("Another blob lies where the index says.")
+        decode_into(header, frame[HEADER_SIZE:], out)
+        if blob_id(out) != header.id:
+            raise IntegrityError("Its content does not match its id.")
+
+    def save_metadata(self, saver: Saver, record: msgspec.Struct, kind: FrameKind) -> str:
+        """Save a piece list or tree as a blob and return its id; stored once however often it is saved."""
+        data = msgspec.json.encode(record)
+        identity = blob_id(data).hex()
+        if saver.claim(identity, kind):
+            encoded: EncodedBlob = encode_metadata(data, kind)
+            saver.save(encoded)
+        return identity
+
+    def piece_list(self, entry: TreeEntry) -> list[tuple[int, str]]:
+        """Length and blob id of every piece of a file, in order. Raises :class:`IntegrityError`."""
+        if entry.pieces is not None:
+            data = self.load_blob(entry.pieces, FrameKind.PIECES)
+            found = decode_record(data, PieceList, f"piece list of {entry.path}")
+            if found.size != entry.size or sum(length for length, _ in found.pieces) != entry.size:
+                raise IntegrityError(f"The piece list of {entry.path} does not add up to its size.")
+            return found.pieces
+        if entry.blob is not None:
+            return [(entry.size, entry.blob)]
+        if entry.size:
+            raise IntegrityError(f"{entry.path} has a size but no content.")
+        return []
+
+    # -- snapshots ----------------------------------------------------------------------------------
+
+    def write_snapshot(self, record: SnapshotRecord) -> str:
+        """Commit a snapshot: everything it names must be durable and in an index object already."""
+        return self._store_object(SNAPSHOT_FOLDER, FrameKind.SNAPSHOT, record)
+
+    def load_snapshot(self, snapshot_id: str) -> SnapshotRecord:
+        """One snapshot by its full id. Raises ``ObjectNotFound`` or :class:`IntegrityError`."""
+        return self._load_object(f"{SNAPSHOT_FOLDER}/{snapshot_id}", FrameKind.SNAPSHOT, SnapshotRecord)
+
+    def snapshot_ids(self) -> list[str]:
+        """The ids of all snapshots, in no order."""
+        return list(self._object_ids(SNAPSHOT_FOLDER))
+
+    def tree(self, snapshot: SnapshotRecord) -> list[TreeEntry]:
+        """All entries of a snapshot, checked: no path leaves the cache, none lies below a file or a link.
+
+        Raises :class:`BlobDamaged` or :class:`IntegrityError`.
+        """
+        if len(set(snapshot.trees)) != len(snapshot.trees):
+            raise IntegrityError("The snapshot lists a part of its tree twice.")
+        entries: list[TreeEntry] = []
+        for tree_id in snapshot.trees:
+            data = self.load_blob(tree_id, FrameKind.TREE)
+            entries.extend(decode_record(data, TreeRecord, "tree of a snapshot").entries)
+        check_entries(entries, snapshot.real_cache)
+        return entries
+
+
+class _Probe(msgspec.Struct):
+    """What every version's config has in common."""
+
+    format: str = ""
+    version: int = 0
