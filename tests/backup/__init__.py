@@ -1,0 +1,1 @@
+"""What ``backup`` promises, on real files."""

@@ -1,0 +1,1 @@
+"""What ``restore`` promises, on real files."""

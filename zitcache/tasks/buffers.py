@@ -1,0 +1,71 @@
+"""Buffers that are made once and shared: what bounds the memory of every pipeline.
+
+A :class:`Lease` is held by everyone who still needs the bytes (an encoder, a file's hash) and goes back to
+its pool when the last one lets go.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from zitcache.errors import Interrupted
+
+
+class Lease:
+    """``view``: the bytes, writable, valid until the last :meth:`release`."""
+
+    __slots__ = ("_holders", "_lock", "_pool", "_whole", "view")
+
+    def __init__(self, pool: BufferPool, whole: bytearray, length: int, holders: int) -> None:
+        self._pool = pool
+        self._whole = whole
+        self._holders = holders
+        self._lock = threading.Lock()
+        self.view = memoryview(whole)[:length]
+
+    def release(self) -> None:
+        """One holder lets go."""
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            self._pool.give_back(self._whole)
+
+
+class BufferPool:
+    """At most ``count`` buffers of ``size`` bytes, made when first needed."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self._free: list[bytearray] = []
+        self._unmade = count
+        self._size = size
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def lease(self, length: int, holders: int) -> Lease:
+        """A buffer for ``holders`` users; waits for a free one. ``Interrupted`` after :meth:`close`."""
+        if length > self._size:
+            raise ValueError(f"a piece of {length} bytes does not fit a buffer of {self._size}")
+        with self._changed:
+            while not self._free and not self._unmade and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                raise Interrupted
+            if self._free:
+                whole = self._free.pop()
+            else:
+                self._unmade -= 1
+                whole = bytearray(self._size)
+        return Lease(self, whole, length, holders)
+
+    def give_back(self, whole: bytearray) -> None:
+        """Called by the last holder of a lease."""
+        with self._changed:
+            self._free.append(whole)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Wake everyone who waits: no more leases."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
