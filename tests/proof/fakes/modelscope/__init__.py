@@ -1,0 +1,3 @@
+"""modelscope hands on what diffusers has."""
+
+from diffusers import ZImagePipeline as ZImagePipeline

@@ -1,0 +1,1 @@
+"""Only has to be there."""
