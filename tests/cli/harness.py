@@ -1,0 +1,304 @@
+"""What the tests of the command line share: a fake task for every command, the program in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from zitcache.cli.main import main
+from zitcache.events import Outcome
+from zitcache.tasks.backup import BackupReport
+from zitcache.tasks.check import CheckReport, DamagedBlob
+from zitcache.tasks.checksum import ChecksumReport
+from zitcache.tasks.drill import DrillReport, DrillStep
+from zitcache.tasks.generate import GeneratedImage, GenerateReport
+from zitcache.tasks.models import ModelsReport, ModelSummary
+from zitcache.tasks.restore import RestoreReport
+from zitcache.tasks.sample import SampleReport
+from zitcache.tasks.snapshots import Change, DiffReport, InitReport, SnapshotsReport, SnapshotSummary
+from zitcache.tasks.verify import DamagedFile, VerifyReport
+
+REPO, CACHE = "/data/zitcache", "/root/workspace/model_cache"
+ID_A, ID_B = "3fa4b2c1" + "0" * 56, "9b01d7e2" + "0" * 56
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of the program left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        """The JSON object on stdout, which must be the only thing there."""
+        assert self.out.count("\n") == 1 and self.out.endswith("\n"), self.out
+        parsed = json.loads(self.out)
+        assert isinstance(parsed, dict)
+        return parsed
+
+
+def run_program(capsys: pytest.CaptureFixture[str], *arguments: str) -> Result:
+    """Run ``zitcache ARGUMENTS`` in this process."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert isinstance(stop.value.code, int)
+    return Result(stop.value.code, captured.out, captured.err)
+
+
+def fake(
+    monkeypatch: pytest.MonkeyPatch, target: str, behaviour: Callable[..., Any]
+) -> list[tuple[Any, ...]]:
+    """Put ``behaviour`` in the place of a task; gives the list of the arguments it was called with."""
+    calls: list[tuple[Any, ...]] = []
+
+    def task(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return behaviour(*arguments)
+
+    monkeypatch.setattr(f"zitcache.tasks.{target}", task)
+    return calls
+
+
+def returning(report: msgspec.Struct, **outcome: Any) -> Callable[..., Outcome[Any]]:
+    """A task that succeeds with ``report``."""
+    return lambda *arguments: Outcome(data=report, **outcome)
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    """A task that fails with ``error``."""
+
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def backup_report(**changes: Any) -> BackupReport:
+    """A first backup of the case."""
+    report = BackupReport(
+        snapshot_id=ID_A,
+        repository=REPO,
+        cache=CACHE,
+        files=16,
+        files_unchanged=2,
+        size_bytes=32_848_304_654,
+        bytes_read=32_848_304_000,
+        bytes_new_stored=14_100_000_000,
+        seconds=21.2,
+        suspect=False,
+        models=["Tongyi-MAI/Z-Image-Turbo@master"],
+        damaged=[],
+        left_out=[],
+    )
+    return msgspec.structs.replace(report, **changes)
+
+
+def restore_report(**changes: Any) -> RestoreReport:
+    """A restore of the case."""
+    report = RestoreReport(
+        action="restored",
+        snapshot_id=ID_A,
+        repository=REPO,
+        target=CACHE,
+        files=16,
+        files_kept=0,
+        bytes_written=32_848_304_654,
+        seconds=25.0,
+        failed=[],
+    )
+    return msgspec.structs.replace(report, **changes)
+
+
+def snapshot_summary(**changes: Any) -> SnapshotSummary:
+    """One snapshot in a list."""
+    summary = SnapshotSummary(
+        id=ID_A,
+        time="2026-01-31T02:00:00.123456Z",
+        host="box",
+        cache=CACHE,
+        models=["Tongyi-MAI/Z-Image-Turbo@master"],
+        files=16,
+        size_bytes=32_848_304_654,
+        suspect=False,
+        tags=["nightly"],
+        bytes_new_stored=14_100_000_000,
+    )
+    return msgspec.structs.replace(summary, **changes)
+
+
+def model_summary(**changes: Any) -> ModelSummary:
+    """A sound model."""
+    summary = ModelSummary(
+        id="Tongyi-MAI/Z-Image-Turbo",
+        revision="master",
+        layout="modelscope",
+        path=f"{CACHE}/models/Tongyi-MAI--Z-Image-Turbo/snapshots/master",
+        files=16,
+        size_bytes=32_848_304_654,
+        dtypes={"BF16": 8_000_000_000, "F32": 24_000_000_000},
+        complete=True,
+        problems=[],
+    )
+    return msgspec.structs.replace(summary, **changes)
+
+
+def verify_report(**changes: Any) -> VerifyReport:
+    """A sound cache."""
+    report = VerifyReport(
+        path=CACHE,
+        sources=["snapshot 3fa4b2c1"],
+        files_checked=16,
+        bytes_read=32_848_304_654,
+        seconds=20.0,
+        damaged=[],
+        missing=[],
+        extra=[],
+        unverified=[],
+        repaired=0,
+        quick=False,
+        cache=CACHE,
+        snapshot_id=ID_A,
+    )
+    return msgspec.structs.replace(report, **changes)
+
+
+def damaged_file(**changes: Any) -> DamagedFile:
+    """A shard with two flipped regions."""
+    file = DamagedFile(
+        path="transformer/diffusion_pytorch_model-00001-of-00003.safetensors",
+        kind="bit-flips",
+        ranges=[(4096, 4100), (1_000_000, 1_000_001)],
+        message="5 bytes differ in 2 places.",
+        repairable=True,
+    )
+    return msgspec.structs.replace(file, **changes)
+
+
+def check_report(**changes: Any) -> CheckReport:
+    """A sound repository, all of it read."""
+    report = CheckReport(
+        repository=REPO,
+        snapshots=3,
+        packs=120,
+        packs_checked=120,
+        blobs=2100,
+        blobs_checked=2100,
+        bytes_read=14_100_000_000,
+        seconds=9.0,
+        damaged=[],
+        unindexed_packs=0,
+        leftovers=0,
+        sha256_filled_in=0,
+        oldest_check="2026-01-31T02:00:00Z",
+    )
+    return msgspec.structs.replace(report, **changes)
+
+
+def damaged_blob() -> DamagedBlob:
+    """A blob with a flipped bit."""
+    return DamagedBlob(id="ab" * 32, pack="cd" * 32, problem="wrong bytes", files=["vae/model.safetensors"])
+
+
+def checksum_report(**changes: Any) -> ChecksumReport:
+    """The fingerprint of one model with one file."""
+    fingerprint = {
+        "schema": "zitcache-fingerprint/1",
+        "model": "Tongyi-MAI/Z-Image-Turbo",
+        "revision": "master",
+        "layout": "modelscope",
+        "files": [{"path": "model_index.json", "size": 467, "blake3": "b" * 64, "sha256": "a" * 64}],
+        "size_bytes": 467,
+        "digest": "d" * 64,
+    }
+    report = ChecksumReport(
+        cache=CACHE,
+        files=1,
+        bytes_read=467,
+        seconds=0.1,
+        output=None,
+        sha256sums=None,
+        recorded=0,
+        fingerprints=[msgspec.Raw(json.dumps(fingerprint).encode())],
+    )
+    return msgspec.structs.replace(report, **changes)
+
+
+def drill_report(**changes: Any) -> DrillReport:
+    """A drill that passed."""
+    names = ("sample", "backup", "wipe", "restore", "verify")
+    report = DrillReport(
+        steps=[DrillStep(name=name, seconds=0.5, ok=True, detail="4.1 MB") for name in names],
+        ok=True,
+        scratch="/tmp/drill",
+        size_bytes=4_100_000,
+        stored_bytes=2_000_000,
+        seconds=2.5,
+    )
+    return msgspec.structs.replace(report, **changes)
+
+
+INIT_REPORT = InitReport(repository=REPO, id="f" * 32, version=1)
+SNAPSHOTS_REPORT = SnapshotsReport(
+    repository=REPO,
+    snapshots=[snapshot_summary(), snapshot_summary(id=ID_B, tags=[], bytes_new_stored=0)],
+)
+DIFF_REPORT = DiffReport(
+    a=ID_A,
+    b=ID_B,
+    changes=[
+        Change(path="vae/config.json", change="modified", size_before=800, size_after=900),
+        Change(path="new.json", change="added", size_before=None, size_after=10),
+        Change(path="README.md", change="metadata", size_before=5, size_after=5),
+    ],
+    bytes_added=910,
+    bytes_removed=800,
+    bytes_shared=32_848_000_000,
+)
+MODELS_REPORT = ModelsReport(cache=CACHE, models=[model_summary()])
+GENERATE_REPORT = GenerateReport(
+    images=[GeneratedImage(path="/tmp/picture.png", prompt="a fox", seed=42, seconds=1.5, size=1024)],
+    seconds_load=6.0,
+    model="Tongyi-MAI/Z-Image-Turbo",
+    revision="master",
+    device="cuda:0",
+    device_name="NVIDIA H200",
+    dtype="bf16",
+    placement="gpu",
+    steps=9,
+    guidance=0.0,
+    pipeline="diffusers.ZImagePipeline",
+    seconds=12.0,
+)
+SAMPLE_REPORT = SampleReport(
+    cache="/tmp/cache",
+    layout="modelscope",
+    model="Tongyi-MAI/Z-Image-Turbo",
+    model_path="/tmp/cache/models/Tongyi-MAI--Z-Image-Turbo/snapshots/master",
+    files=16,
+    size_bytes=4_100_000,
+)
+
+# Per command: the arguments of a plain call, the task behind it, and what that task gives.
+COMMANDS: dict[str, tuple[tuple[str, ...], str, msgspec.Struct]] = {
+    "init": (("init", REPO), "snapshots.init", INIT_REPORT),
+    "backup": (("backup",), "backup.backup", backup_report()),
+    "restore": (("restore",), "restore.restore", restore_report()),
+    "snapshots": (("snapshots",), "snapshots.snapshots", SNAPSHOTS_REPORT),
+    "diff": (("diff", "3fa4", "9b01"), "snapshots.diff", DIFF_REPORT),
+    "models": (("models",), "models.models", MODELS_REPORT),
+    "checksum": (("checksum",), "checksum.checksum", checksum_report()),
+    "verify": (("verify",), "verify.verify", verify_report()),
+    "check": (("check",), "check.check", check_report()),
+    "generate": (("generate",), "generate.generate", GENERATE_REPORT),
+    "sample": (("sample", "/tmp/cache"), "sample.sample", SAMPLE_REPORT),
+    "drill": (("drill", "--sample"), "drill.drill", drill_report()),
+}

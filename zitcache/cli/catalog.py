@@ -1,0 +1,29 @@
+"""Every command with its one line of help, so that ``zitcache --help`` imports none of them.
+
+The module of a command has its name: ``zitcache.cli.backup`` holds the function ``backup``.
+"""
+
+from __future__ import annotations
+
+GROUPS: dict[str, dict[str, str]] = {
+    "Backup": {
+        "init": "Create a repository on a data disk.",
+        "backup": "Put a snapshot of the model cache into a repository.",
+        "snapshots": "List the snapshots of a repository.",
+        "diff": "Show what changed between two snapshots.",
+        "restore": "Bring a snapshot back, byte for byte.",
+        "check": "Check that a repository is sound.",
+    },
+    "Cache": {
+        "models": "List the models in the cache.",
+        "checksum": "Fingerprint every file of the cache.",
+        "verify": "Find damaged files in the cache, and repair them.",
+        "generate": "Draw pictures with a model of the cache.",
+    },
+    "Practice": {
+        "sample": "Make a small real model cache to try things on.",
+        "drill": "Rehearse the loss: backup, wipe, restore, verify, timed.",
+    },
+}
+
+COMMANDS: dict[str, str] = {name: line for group in GROUPS.values() for name, line in group.items()}

@@ -1,0 +1,1 @@
+"""Progress, tables and reports: the only code that prints."""
