@@ -7,8 +7,6 @@ called as a library without a terminal.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import msgspec
@@ -85,11 +83,3 @@ class Session:
         with self._lock:
             self.warnings.append(notice)
         self.progress.warn(notice)
-
-    @contextmanager
-    def collecting(self) -> Iterator[list[Notice]]:
-        """The warnings recorded inside the ``with`` block."""
-        start = len(self.warnings)
-        collected: list[Notice] = []
-        yield collected
-        collected.extend(self.warnings[start:])

@@ -1,4 +1,4 @@
-"""Read files once for their digests: what ``checksum`` and ``verify`` are made of."""
+"""Read files once for their digests: for ``checksum``, ``verify``, and before and after a restore."""
 
 from __future__ import annotations
 

@@ -8,16 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from zitcache.cache.cutting import Piece
 from zitcache.cache.tree import Kind
 from zitcache.cache.walk import scan_tree
 from zitcache.errors import IntegrityError
 from zitcache.events import Session
-from zitcache.machine.cpu import worker_count
 from zitcache.repository.records import TreeEntry
-from zitcache.tasks.reading import FileRead, ReadPipeline, Wanted
-
-_PIECE = 4 << 20
+from zitcache.tasks.digesting import digest_files
+from zitcache.tasks.reading import FileRead, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +43,8 @@ def facts_on_disk(root: Path, session: Session, stage: str) -> dict[str, Facts]:
             digests[read.key] = read.digests.blake3
 
     session.progress.stage(stage, sum(item.size for item in items))
-    pipeline = ReadPipeline[str](
-        session, cut=_fixed, max_piece=_PIECE, workers=worker_count(), on_piece=None, on_file=on_file
-    )
-    pipeline.run(Wanted(path, os.path.join(root, path)) for path in files)
+    wanted = [Wanted(path, os.path.join(root, path)) for path in files]
+    digest_files(wanted, session, sha256=False, on_file=on_file)
     return {
         item.path: Facts(
             item.kind.value, item.size, item.mode, item.mtime_ns, item.target, digests.get(item.path)
@@ -89,7 +84,3 @@ def differences(expected: dict[str, Facts], found: dict[str, Facts]) -> list[str
         elif (before.mode, before.mtime_ns) != (after.mode, after.mtime_ns):
             sentences.append(f"{path} has another mode or time.")
     return sentences
-
-
-def _fixed(fd: int, size: int, name: str) -> tuple[Piece, ...]:
-    return tuple(Piece(offset, min(_PIECE, size - offset)) for offset in range(0, size, _PIECE))

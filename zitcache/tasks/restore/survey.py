@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zitcache.cache.cutting import Piece
 from zitcache.errors import UsageError, from_os_error
 from zitcache.events import Session
-from zitcache.machine.cpu import worker_count
 from zitcache.repository.records import TreeEntry
-from zitcache.tasks.reading import FileRead, ReadPipeline, Wanted
-
-_PIECE = 4 << 20
+from zitcache.tasks.digesting import digest_files
+from zitcache.tasks.reading import FileRead, Wanted
 
 
 @dataclass(slots=True)
@@ -141,13 +138,6 @@ def _hash(target: Path, entries: Sequence[TreeEntry], session: Session) -> set[s
                 good.add(read.key.real_path)
 
     session.progress.stage("Looking at what is there", sum(entry.size for entry in entries))
-    pipeline = ReadPipeline[TreeEntry](
-        session, cut=fixed_pieces, max_piece=_PIECE, workers=worker_count(), on_piece=None, on_file=on_file
-    )
-    pipeline.run(Wanted(entry, os.path.join(target, entry.real_path)) for entry in entries)
+    wanted = [Wanted(entry, os.path.join(target, entry.real_path)) for entry in entries]
+    digest_files(wanted, session, sha256=False, on_file=on_file)
     return good
-
-
-def fixed_pieces(fd: int, size: int, name: str) -> tuple[Piece, ...]:
-    """Cut without looking at the content: for reading that only hashes whole files."""
-    return tuple(Piece(offset, min(_PIECE, size - offset)) for offset in range(0, size, _PIECE))
