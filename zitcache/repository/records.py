@@ -111,12 +111,12 @@ class TreeEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def real_path(self) -> str:
         """The path with undecodable bytes as surrogate escapes, as ``os`` functions take it."""
-        return _real(self.path, self.path_bytes)
+        return real_name(self.path, self.path_bytes)
 
     @property
     def real_target(self) -> str:
         """The target likewise; "" if there is none."""
-        return _real(self.target or "", self.target_bytes)
+        return real_name(self.target or "", self.target_bytes)
 
 
 class TreeRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +170,7 @@ class SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def real_cache(self) -> str:
         """The cache's path with undecodable bytes as surrogate escapes."""
-        return _real(self.cache, self.cache_bytes)
+        return real_name(self.cache, self.cache_bytes)
 
     @property
     def is_good(self) -> bool:
@@ -212,11 +212,12 @@ def portable(text: str) -> tuple[str, str | None]:
         return raw.decode("utf-8", "replace"), base64.b64encode(raw).decode("ascii")
 
 
-def _real(text: str, encoded: str | None) -> str:
+def real_name(text: str, encoded: str | None) -> str:
+    """The inverse of :func:`portable`. Raises :class:`IntegrityError`."""
     if encoded is None:
         # The repository speaks UTF-8; in a GBK locale, say, file names here go through another encoding.
         return text if text.isascii() else os.fsdecode(text.encode("utf-8", "surrogatepass"))
     try:
         return os.fsdecode(base64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError):
-        raise IntegrityError("A name in a snapshot is not valid base64.") from None
+        raise IntegrityError("A recorded name is not valid base64.") from None
