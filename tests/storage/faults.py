@@ -82,6 +82,14 @@ class FaultyStorage:
     def location(self) -> str:
         return self.inner.location
 
+    @property
+    def is_remote(self) -> bool:
+        return self.inner.is_remote
+
+    @property
+    def concurrency(self) -> int:
+        return self.inner.concurrency
+
     def count(self, verb: str) -> int:
         """How often ``verb`` was asked for."""
         return sum(operation.verb == verb for operation in self.operations)

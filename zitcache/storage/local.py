@@ -54,6 +54,16 @@ class LocalStorage:
         return str(self._root)
 
     @property
+    def is_remote(self) -> bool:
+        """False: a disk, or a network one that the kernel reads ahead on."""
+        return False
+
+    @property
+    def concurrency(self) -> int:
+        """1: threads that compute ask for what they need when they need it."""
+        return 1
+
+    @property
     def directory(self) -> Path:
         """The absolute path of the directory."""
         return self._root

@@ -50,6 +50,14 @@ class Storage(Protocol):
     def location(self) -> str:
         """What the user calls it: an absolute path or a URL."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether each call is a round trip over a network: few large ones at once beat many small ones."""
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls it pays to have in flight at once; 1 where a disk does the queueing."""
+
     def store(self, name: str, data: Buffer) -> None:
         """Write an object durably, all or nothing. A no-op when ``name`` exists with the same size."""
 
