@@ -45,12 +45,8 @@ def tmpfs(mount_point: Path, *, size: int = 4 * MIB, inodes: int | None = None) 
 @contextmanager
 def ext4(mount_point: Path, *, size: int = 8 * MIB, inodes: int | None = None) -> Iterator[Path]:
     """A new ext4 of ``size`` bytes in an image beside ``mount_point``, mounted through a loop device."""
-    mkfs = shutil.which("mkfs.ext4") or shutil.which("mkfs.ext4", path="/usr/sbin:/sbin")
-    if mkfs is None:
-        pytest.skip("needs mkfs.ext4 (package e2fsprogs)")
-    image = mount_point.with_name(mount_point.name + ".img")
-    with image.open("wb") as file:
-        file.truncate(size)
+    mkfs = _tool("mkfs.ext4", "e2fsprogs")
+    image = _sparse_image(mount_point, size)
     count = ["-N", str(inodes)] if inodes else []
     subprocess.run(
         [mkfs, "-q", "-F", "-m", "0", "-O", "^has_journal", *count, str(image)],
@@ -59,6 +55,55 @@ def ext4(mount_point: Path, *, size: int = 8 * MIB, inodes: int | None = None) -
     )
     with mounted(["-o", "loop", str(image)], mount_point) as path:
         yield path
+
+
+@contextmanager
+def xfs(mount_point: Path, *, size: int = 320 * MIB, options: str = "") -> Iterator[Path]:
+    """A new XFS that can share blocks between files (reflink). Its tools refuse less than 300 MiB.
+
+    ``options``: further mount options ("uquota"). The image is sparse: it takes what is written to it.
+    """
+    mkfs = _tool("mkfs.xfs", "xfsprogs")
+    image = _sparse_image(mount_point, size)
+    subprocess.run([mkfs, "-q", "-f", "-m", "reflink=1", str(image)], check=True, capture_output=True)
+    mount_options = "loop" + (f",{options}" if options else "")
+    with mounted(["-o", mount_options, str(image)], mount_point) as path:
+        yield path
+
+
+@contextmanager
+def btrfs(mount_point: Path, *, size: int = 128 * MIB) -> Iterator[Path]:
+    """A new Btrfs of ``size`` bytes (at least 110 MiB), mixed block groups."""
+    mkfs = _tool("mkfs.btrfs", "btrfs-progs")
+    image = _sparse_image(mount_point, size)
+    subprocess.run([mkfs, "-q", "-f", "-M", str(image)], check=True, capture_output=True)
+    with mounted(["-o", "loop", str(image)], mount_point) as path:
+        yield path
+
+
+@contextmanager
+def overlay(mount_point: Path, *, lower: Path, upper: Path, work: Path) -> Iterator[Path]:
+    """An overlay of ``upper`` (written to) over ``lower``. ``upper`` and ``work`` must be on one disk."""
+    for folder in (lower, upper, work):
+        folder.mkdir(parents=True, exist_ok=True)
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    with mounted(["-t", "overlay", "-o", options, "overlay"], mount_point) as path:
+        yield path
+
+
+def _tool(name: str, package: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"needs {name} (package {package})")
+    return found
+
+
+def _sparse_image(mount_point: Path, size: int) -> Path:
+    mount_point.parent.mkdir(parents=True, exist_ok=True)
+    image = mount_point.with_name(mount_point.name + ".img")
+    with image.open("wb") as file:
+        file.truncate(size)
+    return image
 
 
 def with_faults(
