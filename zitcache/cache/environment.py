@@ -7,13 +7,12 @@ path, which makes it relative to the working directory.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from zitcache.cache.expansion import absolute, expand, expand_user, is_quoted
 from zitcache.cache.layouts import find_models, is_directory
 from zitcache.errors import CacheNotFound, UsageError, from_os_error
 from zitcache.events import Notice
@@ -59,7 +58,6 @@ _NAMES = (
 )
 _MODELSCOPE_VARIABLE = "MODELSCOPE_CACHE"
 _OWN_VARIABLE = "ZITCACHE_CACHE"
-_DOLLAR = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +100,19 @@ def ignored_variables(environ: Mapping[str, str]) -> list[str]:
     return [name for name in IGNORED_VARIABLES if environ.get(name)]
 
 
+def modelscope_root(environ: Mapping[str, str], home: Path, cwd: Path) -> CacheRoot:
+    """The one directory that ModelScope uses in that environment."""
+    value = environ.get(_MODELSCOPE_VARIABLE)
+    if value:
+        return CacheRoot(absolute(expand_user(value, home), cwd), _MODELSCOPE_VARIABLE, MODELSCOPE)
+    return CacheRoot(home / ".cache" / "modelscope", "the default of ModelScope", MODELSCOPE)
+
+
+def huggingface_root(environ: Mapping[str, str], home: Path, cwd: Path) -> CacheRoot:
+    """The one directory that Hugging Face uses in that environment (what ``HF_HUB_CACHE`` names)."""
+    return next(_huggingface_roots(environ, home, cwd))
+
+
 def locate_cache(explicit: str | None, environ: Mapping[str, str], home: Path, cwd: Path) -> LocatedCache:
     """Find the cache to work on: as named, or the first candidate with a model in it.
 
@@ -125,18 +136,15 @@ def locate_cache(explicit: str | None, environ: Mapping[str, str], home: Path, c
 def _candidates(environ: Mapping[str, str], home: Path, cwd: Path) -> Iterator[CacheRoot]:
     own = environ.get(_OWN_VARIABLE)
     if own:
-        yield CacheRoot(_absolute(_expand_user(own, home), cwd), _OWN_VARIABLE, ANY)
-    modelscope = environ.get(_MODELSCOPE_VARIABLE)
-    if modelscope:
-        path = _absolute(_expand_user(modelscope, home), cwd)
-        common = _common_root(environ, home, cwd, path)
+        yield CacheRoot(absolute(expand_user(own, home), cwd), _OWN_VARIABLE, ANY)
+    modelscope = modelscope_root(environ, home, cwd)
+    if modelscope.origin == _MODELSCOPE_VARIABLE:
+        common = _common_root(environ, home, cwd, modelscope.path)
         if common is not None:
             yield common
-        yield CacheRoot(path, _MODELSCOPE_VARIABLE, MODELSCOPE)
-    else:
-        yield CacheRoot(home / ".cache" / "modelscope", "the default of ModelScope", MODELSCOPE)
+    yield modelscope
     yield from _huggingface_roots(environ, home, cwd)
-    if modelscope:
+    if modelscope.origin == _MODELSCOPE_VARIABLE:
         yield CacheRoot(home / ".cache" / "modelscope", "the default of ModelScope", MODELSCOPE)
     for place in _PLACES:
         for name in _NAMES:
@@ -147,14 +155,14 @@ def _huggingface_roots(environ: Mapping[str, str], home: Path, cwd: Path) -> Ite
     """In upstream's precedence. A set but empty value counts, as for upstream's ``os.getenv``."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if name in environ:
-            yield CacheRoot(_absolute(_expand(environ[name], environ, home), cwd), name, HUGGINGFACE)
+            yield CacheRoot(absolute(expand(environ[name], environ, home), cwd), name, HUGGINGFACE)
     if "HF_HOME" in environ:
-        hf_home = _expand(environ["HF_HOME"], environ, home)
-        yield CacheRoot(_absolute(f"{hf_home}/hub" if hf_home else "hub", cwd), "HF_HOME", HUGGINGFACE)
+        hf_home = expand(environ["HF_HOME"], environ, home)
+        yield CacheRoot(absolute(f"{hf_home}/hub" if hf_home else "hub", cwd), "HF_HOME", HUGGINGFACE)
     if "XDG_CACHE_HOME" in environ:
         xdg = environ["XDG_CACHE_HOME"]
-        hub = _expand(f"{xdg}/huggingface/hub" if xdg else "huggingface/hub", environ, home)
-        yield CacheRoot(_absolute(hub, cwd), "XDG_CACHE_HOME", HUGGINGFACE)
+        hub = expand(f"{xdg}/huggingface/hub" if xdg else "huggingface/hub", environ, home)
+        yield CacheRoot(absolute(hub, cwd), "XDG_CACHE_HOME", HUGGINGFACE)
     yield CacheRoot(home / ".cache" / "huggingface" / "hub", "the default of Hugging Face", HUGGINGFACE)
 
 
@@ -165,7 +173,7 @@ def _common_root(environ: Mapping[str, str], home: Path, cwd: Path, modelscope: 
     """
     if not environ.get("HF_HOME"):
         return None
-    hf_home = _absolute(_expand(environ["HF_HOME"], environ, home), cwd)
+    hf_home = absolute(expand(environ["HF_HOME"], environ, home), cwd)
     if hf_home == modelscope:
         return CacheRoot(hf_home, f"{_MODELSCOPE_VARIABLE} and HF_HOME", ANY)
     too_wide = hf_home == home or os.path.ismount(hf_home)
@@ -179,10 +187,10 @@ def _named_cache(
 ) -> LocatedCache:
     if value == "":
         raise UsageError(f"{origin} is empty.", hint="Name the directory, or leave the option out.")
-    path = _absolute(_expand_user(value, home), cwd)
+    path = absolute(expand_user(value, home), cwd)
     if not _exists(path):
         reason = f"There is no {path} (named by {origin})."
-        if _is_quoted(value):
+        if is_quoted(value):
             reason += " The quotes are part of the name; leave them out."
         raise CacheNotFound(reason)
     if not is_directory(path):
@@ -225,7 +233,7 @@ def _setting_warnings(environ: Mapping[str, str]) -> Iterator[Notice]:
                 message=f"{name} is set but empty: {meaning}.",
                 hint=f"Run: unset {name}",
             )
-        elif value is not None and _is_quoted(value):
+        elif value is not None and is_quoted(value):
             yield Notice(
                 code="quoted-variable",
                 message=f"{name} has quotes in its value: {value}. They become part of the path.",
@@ -274,30 +282,3 @@ def _nothing_found(candidates: list[CacheRoot]) -> str:
     places = ", ".join(_PLACES)
     names = ", ".join(_NAMES)
     return "\n".join(["No model cache was found. Looked at:", *lines, f"  and for {names} in {places}"])
-
-
-def _is_quoted(value: str) -> bool:
-    return len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
-
-
-def _absolute(value: str, cwd: Path) -> Path:
-    return Path(os.path.normpath(cwd / value))
-
-
-def _expand_user(value: str, home: Path) -> str:
-    """``~`` and ``~/x`` by ``home``; other users' homes by the system."""
-    if value == "~" or value.startswith("~/"):
-        return os.fspath(home) + value[1:]
-    if value.startswith("~"):
-        with contextlib.suppress(RuntimeError):
-            return os.fspath(Path(value).expanduser())
-    return value
-
-
-def _expand(value: str, environ: Mapping[str, str], home: Path) -> str:
-    """What ``os.path.expandvars(os.path.expanduser(value))`` gives in that environment."""
-
-    def replace(match: re.Match[str]) -> str:
-        return environ.get(match[1].strip("{}"), match[0])
-
-    return _DOLLAR.sub(replace, _expand_user(value, home))
