@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
+_FALLOC_FL_KEEP_SIZE = 1
 _RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "loongarch64": 276, "ppc64le": 357, "s390x": 347}
 _CACHESTAT = 451  # the same number on all of these; Linux 6.5 and later
 
@@ -60,6 +61,23 @@ def cached_pages(fd: int, size: int) -> int | None:
         number, ctypes.c_int(fd), ctypes.byref(span), ctypes.byref(counts), ctypes.c_uint(0)
     )
     return int(counts[0]) if result == 0 else None
+
+
+def reserve(fd: int, offset: int, length: int) -> int:
+    """``fallocate(2)`` beyond the end of the file, whose length stays: 0 or the errno.
+
+    Unlike ``posix_fallocate``, it does not write zeros where the file system cannot reserve: EOPNOTSUPP.
+    """
+    import ctypes
+
+    library = _library()
+    function = getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
+    if function is None:
+        return errno.ENOSYS
+    result = function(
+        ctypes.c_int(fd), ctypes.c_int(_FALLOC_FL_KEEP_SIZE), ctypes.c_int64(offset), ctypes.c_int64(length)
+    )
+    return 0 if result == 0 else ctypes.get_errno()
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:
