@@ -55,14 +55,28 @@ class Index:
         for pack_id in gone:
             del self.packs[pack_id]
         for blob_id in [key for key in self._first if any(at.pack in gone for at in self.locations(key))]:
-            rest = [at for at in self.locations(blob_id) if at.pack not in gone]
-            self._others.pop(blob_id, None)
-            if rest:
-                self._first[blob_id] = rest[0]
-                if rest[1:]:
-                    self._others[blob_id] = rest[1:]
-            else:
-                del self._first[blob_id]
+            self._set(blob_id, [at for at in self.locations(blob_id) if at.pack not in gone])
+
+    def forget_copies(self, copies: Iterable[tuple[str, str, int]]) -> None:
+        """Take single copies (pack id, blob id, kind) out: they are known to be damaged."""
+        bad = set(copies)
+        for blob_id in {blob_id for _, blob_id, _ in bad} & self._first.keys():
+            self._set(
+                blob_id, [at for at in self.locations(blob_id) if (at.pack, blob_id, at.kind) not in bad]
+            )
+
+    def _set(self, blob_id: str, locations: list[Location]) -> None:
+        self._others.pop(blob_id, None)
+        if locations:
+            self._first[blob_id] = locations[0]
+            if locations[1:]:
+                self._others[blob_id] = locations[1:]
+        else:
+            self._first.pop(blob_id, None)
+
+    def has(self, blob_id: str, kind: int) -> bool:
+        """Whether a copy of a blob of this kind is known."""
+        return any(at.kind == kind for at in self.locations(blob_id))
 
     def locations(self, blob_id: str) -> list[Location]:
         """Every place where a blob lies; empty if it is unknown. Two writers may have stored it twice."""

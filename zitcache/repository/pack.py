@@ -33,12 +33,17 @@ def pack_name(pack_id: str) -> str:
 
 
 class PackWriter:
-    """One pack being written, by one thread at a time: :class:`~zitcache.repository.saver.Saver`."""
+    """One pack being written, by one thread at a time: :class:`~zitcache.repository.saver.Saver`.
 
-    def __init__(self, storage: Storage) -> None:
+    ``salt``: text that makes its bytes, and so its name, its own. A pack that was deleted must not come back
+    under the same name: somebody may still be busy deleting that name.
+    """
+
+    def __init__(self, storage: Storage, salt: str | None = None) -> None:
         self._object = storage.writer()
         self._object.__enter__()
         self._hasher = blake3()
+        self._salt = msgspec.UNSET if salt is None else salt
         self.blobs: list[BlobRecord] = []
         self.size = 0
 
@@ -59,7 +64,7 @@ class PackWriter:
 
     def commit(self) -> PackRecord:
         """Write the table of contents and make the pack durable under its name."""
-        contents = msgspec.json.encode(PackContents(blobs=self.blobs))
+        contents = msgspec.json.encode(PackContents(blobs=self.blobs, salt=self._salt))
         frame = encode_metadata(contents, FrameKind.CONTENTS).to_bytes()
         fields = _TRAILER.pack(self.size, len(frame), _MAGIC)
         self._write(frame)

@@ -63,10 +63,11 @@ class PackRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PackContents(msgspec.Struct, frozen=True, kw_only=True):
-    """The table of contents at the end of a pack."""
+    """The table of contents at the end of a pack. ``salt``: random, so that no pack's name comes twice."""
 
     version: Literal[1] = 1
     blobs: list[BlobRecord]
+    salt: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class IndexRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,9 +50,12 @@ SNAPSHOT_FOLDER = "snapshots"
 KNOWN_FEATURES: frozenset[str] = frozenset()
 MAX_METADATA_SIZE = 256 << 20
 MAX_CONFIG_SIZE = 1 << 20
+MAX_REMEMBERED_SIZE = 32 << 20
 MAX_INDEX_BLOBS = 1 << 20
 """Blobs in one index object, which has some 100 bytes for each: far below what a frame may hold."""
 _OBJECT_ID = re.compile("[0-9a-f]{64}")
+_INDEX_ROUNDS = 5
+"""How often the list of index objects is read anew because some were replaced meanwhile."""
 
 
 class Repository:
@@ -63,6 +66,10 @@ class Repository:
         self.config = config
         self._index: Index | None = None
         self._index_lock = threading.Lock()
+        self._metadata: dict[tuple[str, FrameKind], bytes] = {}
+        self._metadata_bytes = 0
+        self._distrusted_packs: set[str] = set()
+        self._distrusted_copies: set[tuple[str, str, int]] = set()
         self.unindexed_packs: list[PackRecord] = []
         self.unreadable_packs: dict[str, str] = {}
         self.unreadable_index: dict[str, str] = {}
@@ -132,17 +139,31 @@ class Repository:
                 self._index = self._load_index()
             return self._index
 
+    def reload_index(self, known: Index | None = None) -> Index:
+        """The index as it is now; with ``known``, only if nobody has loaded a newer one than that."""
+        with self._index_lock:
+            if self._index is None or known is None or self._index is known:
+                self._index = self._load_index()
+            return self._index
+
+    def distrust_packs(self, pack_ids: Iterable[str]) -> None:
+        """Take these packs for lost, now and after a reload, so that all they hold is stored again."""
+        gone = set(pack_ids)
+        self._distrusted_packs |= gone
+        self.index.forget_packs(gone)
+
+    def distrust_copies(self, copies: Iterable[tuple[str, str, int]]) -> None:
+        """Take copies (pack id, blob id, kind) for lost, now and after a reload: see ``notes``."""
+        bad = set(copies)
+        self._distrusted_copies |= bad
+        if bad:
+            self.index.forget_copies(bad)
+
     def _load_index(self) -> Index:
         index = Index()
+        self.unindexed_packs, self.unreadable_packs, self.unreadable_index = [], {}, {}
         # Index objects first, packs after: a pack that is named but absent really is gone.
-        for info in list(self.storage.list(INDEX_FOLDER)):
-            try:
-                record = self._load_object(info.name, FrameKind.INDEX, IndexRecord)
-            except (IntegrityError, ObjectNotFound) as error:
-                # Not fatal: the packs themselves say what they hold.
-                self.unreadable_index[info.name] = error.message
-                continue
-            index.add_packs(record.packs)
+        self._read_index_objects(index)
         present = self._object_ids(packs.FOLDER)
         index.forget_packs(
             [pack_id for pack_id in index.packs if present.get(pack_id) != index.packs[pack_id]]
@@ -152,26 +173,67 @@ class Repository:
                 continue
             try:
                 found = packs.read_contents(self.storage, pack_id, size)
-            except (IntegrityError, ObjectNotFound) as error:
+            except ObjectNotFound:
+                continue  # deleted since it was listed
+            except IntegrityError as error:
                 self.unreadable_packs[pack_id] = error.message
                 continue
             self.unindexed_packs.append(found)
             index.add_pack(found)
+        index.forget_packs(self._distrusted_packs)
+        if self._distrusted_copies:
+            index.forget_copies(self._distrusted_copies)
         return index
 
-    def write_index(self, new_packs: Iterable[PackRecord]) -> None:
-        """Record packs in new index objects, almost always one; nothing is written for none."""
+    def _read_index_objects(self, index: Index) -> None:
+        """Learn what all index objects say, those included that replace some while they are read."""
+        seen: set[str] = set()
+        for _ in range(_INDEX_ROUNDS):
+            vanished = False
+            for info in list(self.storage.list(INDEX_FOLDER)):
+                if info.name in seen:
+                    continue
+                seen.add(info.name)
+                try:
+                    record = self._load_object(info.name, FrameKind.INDEX, IndexRecord)
+                except ObjectNotFound:
+                    vanished = True
+                    continue
+                except IntegrityError as error:
+                    # Not fatal: the packs themselves say what they hold.
+                    self.unreadable_index[info.name] = error.message
+                    continue
+                index.add_packs(record.packs)
+            if not vanished:
+                return
+
+    def write_index(self, new_packs: Iterable[PackRecord]) -> list[str]:
+        """Record packs in new index objects, almost always one; their ids. Nothing is written for none."""
+        written: list[str] = []
         part: list[PackRecord] = []
         blobs = 0
-        for pack in new_packs:
+        for pack in {pack.id: pack for pack in new_packs}.values():
             if part and blobs + len(pack.blobs) > MAX_INDEX_BLOBS:
-                self._store_object(INDEX_FOLDER, FrameKind.INDEX, IndexRecord(packs=part))
+                written.append(self._store_object(INDEX_FOLDER, FrameKind.INDEX, IndexRecord(packs=part)))
                 part, blobs = [], 0
             part.append(pack)
             blobs += len(pack.blobs)
         if part:
-            self._store_object(INDEX_FOLDER, FrameKind.INDEX, IndexRecord(packs=part))
+            written.append(self._store_object(INDEX_FOLDER, FrameKind.INDEX, IndexRecord(packs=part)))
             self.unindexed_packs = []
+        return written
+
+    def objects(self, folder: str) -> list[tuple[str, float]]:
+        """Name and time of writing of every object in a folder, by name; foreign files are left out."""
+        return sorted(
+            (info.name, info.modified)
+            for info in self.storage.list(folder)
+            if _OBJECT_ID.fullmatch(info.name.rpartition("/")[2])
+        )
+
+    def pack_sizes(self) -> dict[str, int]:
+        """Id and size in bytes of every pack that is there now."""
+        return self._object_ids(packs.FOLDER)
 
     def _object_ids(self, folder: str) -> dict[str, int]:
         """Id and size of every object in a folder. A file that is named by no id is not an object of ours."""
@@ -181,8 +243,7 @@ class Repository:
     # -- objects that are one frame -----------------------------------------------------------------
 
     def _store_object(self, folder: str, kind: FrameKind, record: msgspec.Struct) -> str:
-        frame = encode_metadata(msgspec.json.encode(record), kind).to_bytes()
-        object_id = blob_id(frame).hex()
+        object_id, frame = _object(record, kind)
         self.storage.store(f"{folder}/{object_id}", frame)
         return object_id
 
@@ -201,6 +262,10 @@ class Repository:
     def store_record(self, folder: str, record: msgspec.Struct) -> str:
         """Store a supplementary record (digests, checks) and return its id."""
         return self._store_object(folder, FrameKind.RECORD, record)
+
+    def load_record(self, name: str, kind: type[RecordT]) -> RecordT:
+        """One supplementary record by its full name. Raises ``ObjectNotFound``, :class:`IntegrityError`."""
+        return self._load_object(name, FrameKind.RECORD, kind)
 
     def load_records(self, folder: str, kind: type[RecordT]) -> list[RecordT]:
         """All readable records of a folder, in no order. They are conveniences: a damaged one is skipped."""
@@ -223,6 +288,9 @@ class Repository:
 
     def load_blob(self, wanted: str, kind: FrameKind = FrameKind.DATA) -> bytes:
         """A blob's content, its id checked. Raises :class:`BlobDamaged` if no sound copy of it exists."""
+        remembered = self._metadata.get((wanted, kind))
+        if remembered is not None:
+            return remembered
         sizes = {at.raw_size for at in self.index.locations(wanted) if at.kind == kind}
         problem = "it is missing"
         # One size, unless somebody forged a second entry: the id decides which is right.
@@ -233,7 +301,7 @@ class Repository:
             except BlobDamaged as error:
                 problem = error.message
                 continue
-            return bytes(out)
+            return self._remember(wanted, kind, bytes(out))
         raise BlobDamaged(f"Blob {wanted[:8]} cannot be read: {problem}")
 
     def load_blob_into(
@@ -248,17 +316,24 @@ class Repository:
 
         ``scratch`` (any size) takes the encoded bytes if they fit. Raises :class:`BlobDamaged`.
         """
-        problem = "it is missing"
-        for location in self.index.locations(wanted):
-            if location.raw_size != len(out):
-                problem = f"it has {location.raw_size} bytes where {len(out)} are expected"
-                continue
-            try:
-                self._decode_at(wanted, location, out, kind, scratch)
-            except (IntegrityError, ObjectNotFound) as error:
-                problem = f"pack {location.pack[:8]}, offset {location.offset}: {error.message}"
-                continue
-            return location.length
+        index = self.index
+        for _ in range(2):
+            problem, vanished = "it is missing", False
+            for location in index.locations(wanted):
+                if location.raw_size != len(out):
+                    problem = f"it has {location.raw_size} bytes where {len(out)} are expected"
+                    continue
+                try:
+                    self._decode_at(wanted, location, out, kind, scratch)
+                except (IntegrityError, ObjectNotFound) as error:
+                    problem = f"pack {location.pack[:8]}, offset {location.offset}: {error.message}"
+                    vanished = vanished or isinstance(error, ObjectNotFound)
+                    continue
+                return location.length
+            if not vanished:
+                break
+            # Another machine may have put the pack's blobs into a new one since the index was read.
+            index = self.reload_index(index)
         raise BlobDamaged(f"Blob {wanted[:8]} cannot be read: {problem}.")
 
     def _decode_at(
@@ -284,7 +359,19 @@ class Repository:
         if saver.claim(identity, kind):
             encoded: EncodedBlob = encode_metadata(data, kind)
             saver.save(encoded)
+        self._remember(identity, kind, data)
         return identity
+
+    def _remember(self, identity: str, kind: FrameKind, data: bytes) -> bytes:
+        """Keep trees and piece lists: a backup needs them when it plans and again when it commits."""
+        if kind is not FrameKind.DATA:
+            with self._index_lock:
+                if self._metadata_bytes + len(data) > MAX_REMEMBERED_SIZE:
+                    self._metadata, self._metadata_bytes = {}, 0
+                if (identity, kind) not in self._metadata:
+                    self._metadata[identity, kind] = data
+                    self._metadata_bytes += len(data)
+        return data
 
     def piece_list(self, entry: TreeEntry) -> list[tuple[int, str]]:
         """Length and blob id of every piece of a file, in order. Raises :class:`IntegrityError`."""
@@ -303,8 +390,12 @@ class Repository:
     # -- snapshots ----------------------------------------------------------------------------------
 
     def write_snapshot(self, record: SnapshotRecord) -> str:
-        """Commit a snapshot: everything it names must be durable and in an index object already."""
+        """Write a snapshot's object, whatever it names. Whoever makes one for keeps uses ``committing``."""
         return self._store_object(SNAPSHOT_FOLDER, FrameKind.SNAPSHOT, record)
+
+    def snapshot_object(self, record: SnapshotRecord) -> tuple[str, bytes]:
+        """The id and the bytes that :meth:`write_snapshot` would give it."""
+        return _object(record, FrameKind.SNAPSHOT)
 
     def load_snapshot(self, snapshot_id: str) -> SnapshotRecord:
         """One snapshot by its full id. Raises ``ObjectNotFound`` or :class:`IntegrityError`."""
@@ -327,6 +418,12 @@ class Repository:
             entries.extend(decode_record(data, TreeRecord, "tree of a snapshot").entries)
         check_entries(entries, snapshot.real_cache)
         return entries
+
+
+def _object(record: msgspec.Struct, kind: FrameKind) -> tuple[str, bytes]:
+    """Id and bytes of an object that is one frame."""
+    frame = encode_metadata(msgspec.json.encode(record), kind).to_bytes()
+    return blob_id(frame).hex(), frame
 
 
 class _Probe(msgspec.Struct):

@@ -7,6 +7,7 @@ index object and the snapshot are written.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 _PENDING_COMMITS = 2
+_SALT_BYTES = 16
 
 
 class Saver:
@@ -59,8 +61,7 @@ class Saver:
         reader always finds the kind it looks for.
         """
         with self._lock:
-            stored = any(location.kind == kind for location in self._index.locations(blob_id))
-            if stored or (blob_id, kind) in self._claimed:
+            if self._index.has(blob_id, kind) or (blob_id, kind) in self._claimed:
                 return False
             self._claimed.add((blob_id, kind))
             return True
@@ -72,7 +73,7 @@ class Saver:
         reusable = None
         try:
             if writer is None:
-                writer = PackWriter(self._storage)
+                writer = PackWriter(self._storage, os.urandom(_SALT_BYTES).hex())
                 with self._lock:
                     self._writers.add(writer)
             writer.add(blob)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zitcache.errors import IntegrityError, ObjectNotFound, SnapshotNotFound
+from zitcache.repository.notes import LossRecord, load_labels, load_losses
 from zitcache.repository.records import SnapshotRecord
 from zitcache.repository.repository import Repository
 
@@ -14,10 +15,41 @@ LATEST = "latest"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot and its id (64 hex digits)."""
+    """A snapshot, its id (64 hex digits), and what became known of it since it was written.
+
+    ``pinned``: it is not to be forgotten. ``added_tags``: beside those that it was made with. ``losses``: the
+    files of which the repository lost bytes.
+    """
 
     id: str
     record: SnapshotRecord
+    pinned: bool = False
+    added_tags: frozenset[str] = frozenset()
+    losses: LossRecord | None = None
+
+    @property
+    def tags(self) -> list[str]:
+        """Those that it was made with and those that were added, sorted."""
+        return sorted({*self.record.tags, *self.added_tags})
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the cache was damaged when it was taken, or the repository has lost some of it since."""
+        return self.record.suspect or self.losses is not None
+
+    @property
+    def suspect_reasons(self) -> list[str]:
+        """Why it is suspect, as sentences."""
+        if self.losses is None:
+            return list(self.record.suspect_reasons)
+        paths = [file.path for file in self.losses.files]
+        names = ", ".join(paths[:3]) + (" …" if len(paths) > 3 else "")
+        return [*self.record.suspect_reasons, f"The repository has lost parts of: {names}."]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it may be restored without a second thought: nothing damaged, nothing missing or lost."""
+        return not self.is_suspect and not self.record.left_out
 
     @property
     def short_id(self) -> str:
@@ -29,26 +61,32 @@ def list_snapshots(repository: Repository) -> tuple[list[Snapshot], dict[str, st
     """All readable snapshots, oldest first, and the problem of each that is not (by id)."""
     found: list[Snapshot] = []
     unreadable: dict[str, str] = {}
+    labels, losses = load_labels(repository), load_losses(repository)
     for snapshot_id in repository.snapshot_ids():
-        record = _load(repository, snapshot_id, unreadable)
-        if record is not None:
-            found.append(Snapshot(snapshot_id, record))
+        try:
+            record = repository.load_snapshot(snapshot_id)
+        except ObjectNotFound:
+            continue  # forgotten since it was listed
+        except IntegrityError as error:
+            unreadable[snapshot_id] = error.message
+            continue
+        found.append(
+            Snapshot(
+                snapshot_id,
+                record,
+                pinned=snapshot_id in labels.pinned,
+                added_tags=frozenset(labels.tags.get(snapshot_id, ())),
+                losses=losses.get(snapshot_id),
+            )
+        )
     found.sort(key=lambda snapshot: (snapshot.record.time, snapshot.id))
     return found, unreadable
-
-
-def _load(repository: Repository, snapshot_id: str, unreadable: dict[str, str]) -> SnapshotRecord | None:
-    try:
-        return repository.load_snapshot(snapshot_id)
-    except (IntegrityError, ObjectNotFound) as error:
-        unreadable[snapshot_id] = error.message
-        return None
 
 
 def newest_good(snapshots: Iterable[Snapshot]) -> Snapshot | None:
     """The newest snapshot without damage; one that left files out only if there is no complete one."""
     ordered = list(snapshots)
-    for acceptable in (lambda s: s.record.is_good, lambda s: not s.record.suspect):
+    for acceptable in (lambda s: s.is_good, lambda s: not s.is_suspect):
         for snapshot in reversed(ordered):
             if acceptable(snapshot):
                 return snapshot

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -21,8 +21,11 @@ from zitcache.cache.walk import scan_tree
 from zitcache.codec.frame import FrameKind
 from zitcache.errors import CacheNotFound, Exit
 from zitcache.events import Outcome, Session
+from zitcache.repository.committing import PacksGone, commit_snapshot
+from zitcache.repository.notes import distrust_bad_copies
 from zitcache.repository.records import SnapshotModel, SnapshotRecord, TreeEntry, portable
 from zitcache.repository.repository import Repository
+from zitcache.repository.reserve import keep_reserve
 from zitcache.repository.selection import list_snapshots
 from zitcache.repository.trees import split_tree
 from zitcache.tasks.backup.content import store_files
@@ -31,6 +34,9 @@ from zitcache.tasks.backup.opening import find_repository, make_repository
 from zitcache.tasks.backup.plan import Plan, make_plan, plain_entry
 from zitcache.tasks.locations import live_cache
 from zitcache.tasks.prove.report import ProofOptions, ProofReport
+
+_TRIES = 5
+"""How often a backup stores anew what a prune deleted under its hands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ def backup(request: BackupRequest, session: Session) -> Outcome[BackupReport]:
         session.warn(
             "snapshot-unreadable", f"Snapshot {snapshot_id[:8]} cannot be read: {problem}", "zitcache check"
         )
+    distrust_bad_copies(repository)
     plan = make_plan(repository, snapshots, cache, tree, request.reread, session)
     run = _Run(request, session, cache, tree, repository, stock, plan)
     if request.dry_run:
@@ -144,6 +151,29 @@ class _Run:
 
     def write(self, started: float) -> tuple[Outcome[BackupReport], list[TreeEntry]]:
         """Read, store, commit. Gives the outcome and what the snapshot holds."""
+        run = self
+        for _ in range(_TRIES - 1):
+            written = run._try_to_write(started)
+            if written is not None:
+                return written
+            run = run._planned_anew()
+        return run._write_once(started)
+
+    def _try_to_write(self, started: float) -> tuple[Outcome[BackupReport], list[TreeEntry]] | None:
+        """None if a prune deleted what the plan had counted on."""
+        try:
+            return self._write_once(started)
+        except PacksGone as gone:
+            self.session.warn("packs-gone", f"{gone.message} They are stored anew.")
+            return None
+
+    def _planned_anew(self) -> _Run:
+        self.repository.reload_index()
+        snapshots, _ = list_snapshots(self.repository)
+        plan = make_plan(self.repository, snapshots, self.cache, self.tree, self.request.reread, self.session)
+        return replace(self, plan=plan)
+
+    def _write_once(self, started: float) -> tuple[Outcome[BackupReport], list[TreeEntry]]:
         repository, session = self.repository, self.session
         with repository.saver(_streams()) as saver:
             stored = store_files(repository, saver, self.cache, self.plan, session)
@@ -180,7 +210,8 @@ class _Run:
         for reason in verdict.reasons:
             session.warn("suspect", reason, "Bring the good bytes back: zitcache verify --repair")
         self._warn_incomplete(verdict.reasons)
-        snapshot_id = repository.write_snapshot(record)
+        snapshot_id = commit_snapshot(repository, record)
+        keep_reserve(repository.storage)
         report = BackupReport(
             snapshot_id=snapshot_id,
             repository=repository.storage.location,

@@ -123,7 +123,7 @@ def _can_be_read(repository: Repository, blob: str, kind: FrameKind) -> bool:
 def _distrust(repository: Repository, damaged: list[str], session: Session) -> None:
     """Take the packs that hold these blobs for lost, so that all they hold is stored again."""
     packs = {location.pack for blob in damaged for location in repository.index.locations(blob)}
-    repository.index.forget_packs(packs)
+    repository.distrust_packs(packs)
     for pack in sorted(packs):
         session.warn(
             "pack-damaged",
@@ -143,13 +143,10 @@ def _same(item: TreeItem, entry: TreeEntry | None) -> TreeEntry | None:
 
 def _is_stored(repository: Repository, entry: TreeEntry) -> bool:
     """Whether every piece is in the repository: a pack may have been lost, and nobody may have said so."""
-    needed = [blob for blob in (entry.blob, entry.pieces) if blob is not None]
-    if not all(blob in repository.index for blob in needed):
+    if entry.pieces is not None and not repository.index.has(entry.pieces, FrameKind.PIECES):
         return False
-    if entry.pieces is None:
-        return True
     try:
-        return all(blob in repository.index for _, blob in repository.piece_list(entry))
+        return all(repository.index.has(blob, FrameKind.DATA) for _, blob in repository.piece_list(entry))
     except IntegrityError:
         return False
 

@@ -22,6 +22,7 @@ from zitcache.repository.checks import FOLDER as CHECK_FOLDER
 from zitcache.repository.checks import record_verified, verified_packs
 from zitcache.repository.digests import FOLDER as DIGEST_FOLDER
 from zitcache.repository.digests import known_sha256, record_sha256
+from zitcache.repository.notes import record_bad_copies
 from zitcache.repository.records import CheckRecord, DigestRecord
 from zitcache.repository.repository import Repository
 from zitcache.storage.local import LocalStorage
@@ -133,6 +134,7 @@ def _read_data(
         # A check that is interrupted has proved something, too: the next one starts with the rest.
         if check.result.sound:
             _remember(repository, check.result.sound, moment, session)
+        _remember_bad_copies(repository, findings, session)
     verified.update(dict.fromkeys(check.result.sound, moment))
     return check.result
 
@@ -142,6 +144,14 @@ def _remember(repository: Repository, sound: list[str], moment: int, session: Se
         record_verified(repository, sound, moment)
     except ZitcacheError as error:
         session.warn("check-not-recorded", f"It cannot be recorded what was checked: {error.message}")
+
+
+def _remember_bad_copies(repository: Repository, findings: Findings, session: Session) -> None:
+    """So that the next backup stores anew what it can, instead of counting on what is damaged."""
+    try:
+        record_bad_copies(repository, findings.bad_copies())
+    except ZitcacheError as error:
+        session.warn("check-not-recorded", f"It cannot be recorded what is damaged: {error.message}")
 
 
 def _fill_in_sha256(repository: Repository, needs: Needs, findings: Findings, session: Session) -> int:

@@ -100,6 +100,11 @@ class Findings:
         with self._lock:
             return (blob.id, pack_id, blob.kind) in self._found
 
+    def bad_copies(self) -> list[tuple[str, str, int]]:
+        """(pack id, blob id, frame kind) of every copy in a pack that was found wrong."""
+        with self._lock:
+            return [(pack, blob, kind) for blob, pack, kind in self._found if pack and kind >= 0]
+
     def all(self) -> list[Finding]:
         """Every finding, those of one pack together."""
         with self._lock:

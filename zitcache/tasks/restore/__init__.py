@@ -154,8 +154,9 @@ class _Run:
 
 def _warn_about(snapshot: Snapshot, session: Session) -> None:
     record = snapshot.record
-    if record.suspect:
-        reason = record.suspect_reasons[0] if record.suspect_reasons else "it was taken of a damaged cache."
+    if snapshot.is_suspect:
+        reasons = snapshot.suspect_reasons
+        reason = reasons[0] if reasons else "it was taken of a damaged cache."
         session.warn(
             "suspect-snapshot",
             f"Snapshot {snapshot.short_id} is suspect: {reason}",

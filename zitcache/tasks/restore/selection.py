@@ -64,8 +64,9 @@ def warn_of_newer(chosen: Snapshot, candidates: list[Snapshot], session: Session
     if newest.id == chosen.id:
         return
     record = newest.record
-    if record.suspect:
-        why = f"is suspect: {record.suspect_reasons[0]}" if record.suspect_reasons else "is suspect."
+    if newest.is_suspect:
+        reasons = newest.suspect_reasons
+        why = f"is suspect: {reasons[0]}" if reasons else "is suspect."
     else:
         names = ", ".join(record.left_out[:3]) + (" …" if len(record.left_out) > 3 else "")
         why = f"does not hold everything: {names}"

@@ -11,6 +11,7 @@ from zitcache.errors import UsageError, ZitcacheError
 from zitcache.events import Outcome, Session
 from zitcache.machine.mounts import is_system_disk, mount_of
 from zitcache.repository.repository import CONFIG, Repository
+from zitcache.repository.reserve import keep_reserve
 from zitcache.storage.folders import translated
 from zitcache.storage.local import open_storage
 from zitcache.storage.names import is_temporary
@@ -56,6 +57,7 @@ def init(repository: str, session: Session) -> Outcome[InitReport]:
     except ZitcacheError as error:
         # The repository is complete without it.
         session.warn("readme-not-written", f"The note {README_NAME} could not be written: {error.message}")
+    keep_reserve(storage)
     _warn_about_disk(storage, session)
     report = InitReport(repository=storage.location, id=created.config.id, version=created.config.version)
     return Outcome(data=report, warnings=session.warnings)

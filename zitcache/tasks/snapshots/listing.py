@@ -13,7 +13,7 @@ from zitcache.tasks.locations import open_repository
 class SnapshotSummary(msgspec.Struct, kw_only=True):
     """One snapshot. ``time``: ISO 8601 UTC. ``models``: ids like "Tongyi-MAI/Z-Image-Turbo@master".
 
-    ``left_out``: paths that could not be backed up.
+    ``left_out``: paths that could not be backed up. ``lost``: paths of which the repository lost bytes.
     """
 
     id: str
@@ -27,6 +27,8 @@ class SnapshotSummary(msgspec.Struct, kw_only=True):
     tags: list[str]
     bytes_new_stored: int
     left_out: list[str] = []
+    pinned: bool = False
+    lost: list[str] = []
 
 
 class SnapshotsReport(msgspec.Struct, kw_only=True):
@@ -65,8 +67,10 @@ def _summary(snapshot: Snapshot) -> SnapshotSummary:
         models=[f"{model.id}@{model.revision}" for model in record.models],
         files=record.files,
         size_bytes=record.size_bytes,
-        suspect=record.suspect,
-        tags=list(record.tags),
+        suspect=snapshot.is_suspect,
+        tags=snapshot.tags,
         bytes_new_stored=record.bytes_new_stored,
         left_out=list(record.left_out),
+        pinned=snapshot.pinned,
+        lost=[] if snapshot.losses is None else [file.path for file in snapshot.losses.files],
     )

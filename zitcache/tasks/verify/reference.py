@@ -184,8 +184,8 @@ def _latest(
 
 def _good_ones(snapshots: list[Snapshot]) -> list[Snapshot]:
     """Those without damage, the one first that ``restore`` would take."""
-    complete = [s for s in reversed(snapshots) if s.record.is_good]
-    return complete + [s for s in reversed(snapshots) if not s.record.is_good and not s.record.suspect]
+    complete = [s for s in reversed(snapshots) if s.is_good]
+    return complete + [s for s in reversed(snapshots) if not s.is_good and not s.record.suspect]
 
 
 def _first_usable(
