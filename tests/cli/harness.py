@@ -15,6 +15,7 @@ from zitcache.events import Outcome
 from zitcache.tasks.backup import BackupReport
 from zitcache.tasks.check import CheckReport, DamagedBlob
 from zitcache.tasks.checksum import ChecksumReport
+from zitcache.tasks.clean import CleanItem, CleanReport
 from zitcache.tasks.drill import DrillReport, DrillStep
 from zitcache.tasks.generate import GeneratedImage, GenerateReport
 from zitcache.tasks.models import ModelsReport, ModelSummary
@@ -232,6 +233,32 @@ def checksum_report(**changes: Any) -> ChecksumReport:
     return msgspec.structs.replace(report, **changes)
 
 
+def clean_report(**changes: Any) -> CleanReport:
+    """A dry run that found two leftovers, one of which is too young."""
+    items = [
+        CleanItem(
+            path=f"{CACHE}/models/a--b/snapshots/master/{name}.incomplete",
+            kind="unfinished-download",
+            size_bytes=4_000_000_000,
+            reason="A download that broke off.",
+            age_seconds=age,
+            removed=False,
+            kept_because=kept,
+            files=1,
+        )
+        for name, age, kept in (("x", 90_000.0, None), ("y", 60.0, "It changed 1 min ago."))
+    ]
+    report = CleanReport(
+        items=items,
+        bytes_found=8_000_000_000,
+        bytes_removable=4_000_000_000,
+        bytes_freed=0,
+        dry_run=True,
+        caches=[CACHE],
+    )
+    return msgspec.structs.replace(report, **changes)
+
+
 def drill_report(**changes: Any) -> DrillReport:
     """A drill that passed."""
     names = ("sample", "backup", "wipe", "restore", "verify")
@@ -299,6 +326,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, msgspec.Struct]] = {
     "verify": (("verify",), "verify.verify", verify_report()),
     "check": (("check",), "check.check", check_report()),
     "generate": (("generate",), "generate.generate", GENERATE_REPORT),
+    "clean": (("clean",), "clean.clean", clean_report()),
     "sample": (("sample", "/tmp/cache"), "sample.sample", SAMPLE_REPORT),
     "drill": (("drill", "--sample"), "drill.drill", drill_report()),
 }

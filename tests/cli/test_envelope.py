@@ -25,6 +25,7 @@ CONTRACT: dict[str, set[str] | list[set[str]]] = {
     "checksum": {"cache", "files", "bytes_read", "seconds", "output", "sha256sums", "fingerprints"},
     "verify": {"files_checked", "damaged", "missing", "extra", "proof", "proofs"},
     "generate": {"images", "seconds_load"},
+    "clean": {"items", "bytes_found", "bytes_freed", "dry_run"},
     "check": {"blobs_checked", "bytes_read", "damaged"},
     "sample": {"cache", "layout", "model", "model_path", "files", "size_bytes"},
     "drill": {"steps"},

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zitcache.cli.values import parse_share
+from zitcache.cli.values import parse_share, parse_time_span
 from zitcache.errors import UsageError
 
 
@@ -39,3 +39,18 @@ def test_a_bare_number_gets_the_likely_meaning_as_hint() -> None:
 def test_any_text_gives_a_share_or_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
         assert 0 <= parse_share("--reread", text) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("30 min", 1800), ("1.5h", 5400), ("2d", 172800), ("1W", 604800), ("0", 0)],
+)
+def test_a_span_of_time_has_a_unit(text: str, seconds: float) -> None:
+    assert parse_time_span("--min-age", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "-1h", "1y", "h", "1h 30m", "1e3s", "inf", "9999999999h"])
+def test_what_is_no_span_of_time_is_refused_with_the_way_to_write_it(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_time_span("--min-age", text)
+    assert caught.value.hint is not None and "--min-age" in caught.value.hint

@@ -19,6 +19,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "checksum": "Fingerprint every file of the cache.",
         "verify": "Find damaged files in the cache, and repair them.",
         "generate": "Draw pictures with a model of the cache.",
+        "clean": "Find leftovers that only take up space; remove them on request.",
     },
     "Practice": {
         "sample": "Make a small real model cache to try things on.",

@@ -1,4 +1,4 @@
-"""Values that people type in several ways: shares of a whole."""
+"""Values that people type in several ways: shares of a whole, spans of time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from zitcache.errors import UsageError
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _DECIMAL = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _FRACTION = re.compile(r"(\d+)/(\d+)")
+_TIME_SPAN = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(s|m|min|h|d|w)", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def parse_share(option: str, text: str) -> float:
@@ -36,3 +38,20 @@ def parse_share(option: str, text: str) -> float:
 
 def _share_hint(option: str, likely: str) -> str:
     return f"Write it as {option} {likely}, {option} 0.3 or {option} 1/30."
+
+
+def parse_time_span(option: str, text: str) -> float:
+    """A span of time in seconds, written as ``90s``, ``30m``, ``1.5h``, ``2d``, ``1w``, or ``0``.
+
+    Raises ``UsageError`` for anything else: a bare ``30`` might mean seconds or minutes.
+    """
+    typed = text.strip()
+    if match := _TIME_SPAN.fullmatch(typed):
+        return float(match[1]) * _SECONDS[match[2].lower()]
+    if typed == "0":
+        return 0.0
+    likely = f"{typed}m" if _DECIMAL.fullmatch(typed) else "1h"
+    raise UsageError(
+        f"{option} cannot be {text!r}: it is no span of time.",
+        hint=f"Write it with its unit: {option} {likely} (s, m, h, d or w).",
+    )

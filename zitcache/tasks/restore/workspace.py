@@ -22,7 +22,7 @@ from zitcache.machine.mounts import mount_of, mounts
 
 PREFIX = ".zitcache-restore"
 _BELONGS = ".belongs-to"
-_DONE = ".done-"
+DONE = ".done-"
 _LONGEST_NAME = 160
 _ATTEMPTS = 16
 _LAYERED = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
@@ -155,14 +155,14 @@ class Workspace:
 
     def _remove(self) -> None:
         """Away with it, under another name first: whoever comes next makes a new one with a new lock."""
-        trash = self.directory.with_name(temporary_name(self.directory.name + _DONE))
+        trash = self.directory.with_name(temporary_name(self.directory.name + DONE))
         os.rename(self.directory, trash)
         remove_tree(trash)
 
     def _remove_leftovers(self) -> None:
         with contextlib.suppress(OSError):
             for name in os.listdir(self.directory.parent):
-                if name.startswith(self.directory.name + _DONE):
+                if name.startswith(self.directory.name + DONE):
                     remove_tree(self.directory.parent / name)
 
     def _recover(self) -> None:

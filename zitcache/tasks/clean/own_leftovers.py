@@ -1,0 +1,64 @@
+"""What a killed zitcache leaves: staging, temporary files, and what it must never be mistaken for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from zitcache.machine.trees import TEMPORARY_PREFIX
+from zitcache.tasks.clean.candidate import Candidate
+from zitcache.tasks.clean.report import Kind
+from zitcache.tasks.restore import workspace
+
+_TEMPORARY = "A temporary file of a zitcache that was killed."
+_STAGING = "Where an interrupted restore kept what it had fetched."
+_TRASH = "What a restore had finished with and was removing when it was killed."
+_RESUMABLE = "An interrupted restore can go on from it: zitcache restore. To remove it all the same: --all"
+_PARKED = "It holds model files that an interrupted restore had put aside. Run: zitcache restore"
+
+
+def own_leftover(entry: os.DirEntry[str]) -> Candidate | None:
+    """The candidate that a name with our prefix is. None for what is no leftover: the marker of a migration,
+    the kit, and anything that this version does not know."""
+    if entry.name.startswith(TEMPORARY_PREFIX):
+        return Candidate(entry.path, Kind.OWN_STAGING, _TEMPORARY)
+    if entry.name.startswith(workspace.PREFIX) and entry.is_dir(follow_symlinks=False):
+        return _restore_workspace(entry)
+    return None
+
+
+def own_leftovers_in(folders: Iterable[str | os.PathLike[str]]) -> Iterator[Candidate]:
+    """Our leftovers right in ``folders``: beside caches, and where ``clean`` itself puts folders aside."""
+    for folder in dict.fromkeys(os.path.realpath(folder) for folder in folders):
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+        except OSError:
+            continue
+        for entry in found:
+            candidate = own_leftover(entry)
+            if candidate is not None:
+                yield candidate
+
+
+def _restore_workspace(entry: os.DirEntry[str]) -> Candidate:
+    if workspace.DONE in entry.name:
+        return Candidate(entry.path, Kind.OWN_STAGING, _TRASH)
+    locks = (os.path.join(entry.path, "lock"),)
+    parked = _names(os.path.join(entry.path, "old"))
+    staged = os.path.lexists(os.path.join(entry.path, "tree"))
+    return Candidate(
+        entry.path,
+        Kind.OWN_STAGING,
+        _STAGING,
+        locks=locks,
+        keep=_PARKED if parked else None,
+        keep_unless_all=_RESUMABLE if staged else None,
+    )
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
