@@ -11,7 +11,7 @@ from tests.proof.fake_gpu import fake_machine as fake_machine
 from zitcache.cache.inventory import Model, inventory
 from zitcache.events import Session
 from zitcache.repository.repository import Repository
-from zitcache.storage.local import open_storage
+from zitcache.storage.opening import open_storage
 from zitcache.tasks.prove import ProofOptions, ProofReport, ProofRequest, prove
 from zitcache.tasks.sample import SampleLayout, sample
 

@@ -20,7 +20,7 @@ from zitcache.cache.sample.pipeline import encode_safetensors
 from zitcache.events import Session
 from zitcache.proof.verdict import Verdict
 from zitcache.repository.repository import Repository
-from zitcache.storage.local import open_storage
+from zitcache.storage.opening import open_storage
 from zitcache.tasks.prove import ProofReport
 from zitcache.tasks.sample import SampleLayout, sample
 

@@ -17,7 +17,8 @@ from tests.storage.disks import names_under, tmpfs
 from zitcache.errors import Exit, ObjectNotFound, RepositoryNotFound, Unreachable, UsageError
 from zitcache.machine.files import drop_cached, is_resident
 from zitcache.storage.descriptors import LARGE_BYTES, Descriptors
-from zitcache.storage.local import LocalStorage, open_storage
+from zitcache.storage.local import LocalStorage
+from zitcache.storage.opening import open_storage
 
 LARGE = os.urandom(4096) * (LARGE_BYTES // 4096 + 256)
 

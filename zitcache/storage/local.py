@@ -29,7 +29,7 @@ from zitcache.machine.files import (
 from zitcache.storage.descriptors import Descriptors
 from zitcache.storage.folders import files_in, folders_in, size_of, translated
 from zitcache.storage.names import TEMPORARY_PREFIX, check_name, is_name, is_temporary
-from zitcache.storage.protocol import Buffer, ObjectInfo, ObjectWriter, Storage
+from zitcache.storage.protocol import Buffer, ObjectInfo, ObjectWriter
 
 WRITER_FOLDER = "packs"
 """Where objects whose name is not known yet are written: on the file system of the packs they become."""
@@ -281,25 +281,3 @@ class _Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pending.abort()
-
-
-def open_storage(location: str) -> Storage:
-    """The storage at ``location``, a path or a ``file://`` URL. Raises ``UsageError`` for anything else."""
-    scheme, separator, rest = location.partition("://")
-    if not separator:
-        if not location:
-            raise UsageError("The place of the repository is empty.")
-        return LocalStorage(Path(location).expanduser())
-    if scheme == "file":
-        from urllib.parse import unquote
-
-        host, slash, path = rest.partition("/")
-        if host not in {"", "localhost"} or not slash:
-            raise UsageError(f"{location} does not name a directory here: file:///absolute/path does.")
-        return LocalStorage(os.fsdecode(unquote("/" + path, errors="surrogateescape")))
-    if scheme == "s3":
-        raise UsageError(
-            f"This version cannot store in S3 yet: {location}.",
-            hint="Use a directory on the data disk: zitcache init /path/on/the/data/disk",
-        )
-    raise UsageError(f"{scheme}:// is no kind of storage that zitcache knows: {location}.")

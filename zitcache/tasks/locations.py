@@ -12,7 +12,7 @@ from zitcache.errors import CacheNotFound, RepositoryNotFound, UsageError, Zitca
 from zitcache.events import Session
 from zitcache.machine.mounts import data_mounts, same_disk
 from zitcache.repository.repository import CONFIG, Repository
-from zitcache.storage.local import open_storage
+from zitcache.storage.opening import open_storage
 from zitcache.tasks.settings import resolve_cache, resolve_repository, warn_ignored
 
 _CONFIG_HEAD_BYTES = 4096

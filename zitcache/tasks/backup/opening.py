@@ -8,7 +8,7 @@ from zitcache.errors import RepositoryNotFound, UsageError
 from zitcache.events import Session
 from zitcache.repository.records import RepositoryConfig
 from zitcache.repository.repository import Repository
-from zitcache.storage.local import open_storage
+from zitcache.storage.opening import open_storage
 from zitcache.storage.protocol import Storage
 from zitcache.tasks.locations import chosen_location, refuse_overlap
 from zitcache.tasks.snapshots.creating import init

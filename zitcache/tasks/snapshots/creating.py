@@ -13,8 +13,8 @@ from zitcache.machine.mounts import is_system_disk, mount_of
 from zitcache.repository.repository import CONFIG, Repository
 from zitcache.repository.reserve import keep_reserve
 from zitcache.storage.folders import translated
-from zitcache.storage.local import open_storage
 from zitcache.storage.names import is_temporary
+from zitcache.storage.opening import open_storage
 from zitcache.storage.protocol import Storage
 
 README_NAME = "readme.txt"

@@ -1,0 +1,36 @@
+"""From what the user calls a repository's place to the storage there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from zitcache.errors import UsageError
+from zitcache.storage.local import LocalStorage
+from zitcache.storage.protocol import Storage
+
+
+def open_storage(location: str) -> Storage:
+    """The storage at ``location``: a path, a ``file://`` URL or ``s3://bucket/prefix``.
+
+    Nothing is read or written yet. Raises ``UsageError`` for anything else.
+    """
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        if not location:
+            raise UsageError("The place of the repository is empty.")
+        return LocalStorage(Path(location).expanduser())
+    scheme = scheme.lower()
+    if scheme == "file":
+        from urllib.parse import unquote
+
+        host, slash, path = rest.partition("/")
+        if host not in {"", "localhost"} or not slash:
+            raise UsageError(f"{location} does not name a directory here: file:///absolute/path does.")
+        return LocalStorage(os.fsdecode(unquote("/" + path, errors="surrogateescape")))
+    if scheme == "s3":
+        raise UsageError(
+            f"This version cannot store in S3 yet: {location}.",
+            hint="Use a directory on the data disk: zitcache init /path/on/the/data/disk",
+        )
+    raise UsageError(f"{scheme}:// is no kind of storage that zitcache knows: {location}.")
