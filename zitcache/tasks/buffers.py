@@ -1,14 +1,20 @@
 """Buffers that are made once and shared: what bounds the memory of every pipeline.
 
 A :class:`Lease` is held by everyone who still needs the bytes (an encoder, a file's hash) and goes back to
-its pool when the last one lets go.
+its pool when the last one lets go. Buffers begin at a page, as ``O_DIRECT`` asks for.
 """
 
 from __future__ import annotations
 
+import mmap
 import threading
 
 from zitcache.errors import Interrupted
+
+
+def page_aligned(size_bytes: int) -> mmap.mmap:
+    """Zeroed memory of this process that begins at a page, so that ``O_DIRECT`` takes it."""
+    return mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 class Lease:
@@ -16,7 +22,7 @@ class Lease:
 
     __slots__ = ("_holders", "_lock", "_pool", "_whole", "view")
 
-    def __init__(self, pool: BufferPool, whole: bytearray, length: int, holders: int) -> None:
+    def __init__(self, pool: BufferPool, whole: mmap.mmap, length: int, holders: int) -> None:
         self._pool = pool
         self._whole = whole
         self._holders = holders
@@ -36,7 +42,7 @@ class BufferPool:
     """At most ``count`` buffers of ``size`` bytes, made when first needed."""
 
     def __init__(self, count: int, size: int) -> None:
-        self._free: list[bytearray] = []
+        self._free: list[mmap.mmap] = []
         self._unmade = count
         self._size = size
         self._changed = threading.Condition()
@@ -55,10 +61,10 @@ class BufferPool:
                 whole = self._free.pop()
             else:
                 self._unmade -= 1
-                whole = bytearray(self._size)
+                whole = page_aligned(max(self._size, 1))
         return Lease(self, whole, length, holders)
 
-    def give_back(self, whole: bytearray) -> None:
+    def give_back(self, whole: mmap.mmap) -> None:
         """Called by the last holder of a lease."""
         with self._changed:
             self._free.append(whole)
