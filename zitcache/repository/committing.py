@@ -1,8 +1,9 @@
 """Committing a snapshot while others delete: claim, look, write.
 
-The writer's half of docs/FORMAT.md, "Deleting". The sweeper publishes what it is about to delete, *then* looks for claims and snapshots. The writer publishes
-what it needs, *then* looks for sweeps and for the packs themselves. Whichever looks second sees the other, so
-no snapshot is committed whose packs are going away, whatever the clocks say and however long a backup runs.
+The writer's half of docs/FORMAT.md, "Deleting". The sweeper publishes what it is about to delete, *then*
+looks for claims and snapshots. The writer publishes what it needs, *then* looks for sweeps and for the packs
+themselves. Whichever looks second sees the other, so no snapshot is committed whose packs are going away,
+whatever the clocks say and however long a backup runs.
 """
 
 from __future__ import annotations
