@@ -17,6 +17,7 @@ from zitcache.tasks.check import CheckReport, DamagedBlob
 from zitcache.tasks.checksum import ChecksumReport
 from zitcache.tasks.clean import CleanItem, CleanReport
 from zitcache.tasks.drill import DrillReport, DrillStep
+from zitcache.tasks.environment import EnvReport, VariableState
 from zitcache.tasks.generate import GeneratedImage, GenerateReport
 from zitcache.tasks.models import ModelsReport, ModelSummary
 from zitcache.tasks.restore import RestoreReport
@@ -291,6 +292,25 @@ DIFF_REPORT = DiffReport(
     bytes_shared=32_848_000_000,
 )
 MODELS_REPORT = ModelsReport(cache=CACHE, models=[model_summary()])
+ENV_REPORT = EnvReport(
+    variables=[
+        VariableState(
+            name="MODELSCOPE_CACHE",
+            value=CACHE,
+            origin="/root/.bashrc:12",
+            effective=True,
+            warning="Set for shells alone: cron, services and notebooks may not see it.",
+            path=CACHE,
+            origins=["/root/.bashrc:12"],
+        ),
+        VariableState(
+            name="HF_CACHE", value="/x", origin="process", effective=False, warning="It is ignored."
+        ),
+    ],
+    cache=CACHE,
+    selected={"MODELSCOPE_CACHE": CACHE, "HF_HOME": CACHE},
+    installed={},
+)
 GENERATE_REPORT = GenerateReport(
     images=[GeneratedImage(path="/tmp/picture.png", prompt="a fox", seed=42, seconds=1.5, size=1024)],
     seconds_load=6.0,
@@ -325,6 +345,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, msgspec.Struct]] = {
     "checksum": (("checksum",), "checksum.checksum", checksum_report()),
     "verify": (("verify",), "verify.verify", verify_report()),
     "check": (("check",), "check.check", check_report()),
+    "env": (("env",), "environment.env", ENV_REPORT),
     "generate": (("generate",), "generate.generate", GENERATE_REPORT),
     "clean": (("clean",), "clean.clean", clean_report()),
     "sample": (("sample", "/tmp/cache"), "sample.sample", SAMPLE_REPORT),

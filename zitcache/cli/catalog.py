@@ -18,6 +18,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "models": "List the models in the cache.",
         "checksum": "Fingerprint every file of the cache.",
         "verify": "Find damaged files in the cache, and repair them.",
+        "env": "Show and set the variables that name the cache.",
         "generate": "Draw pictures with a model of the cache.",
         "clean": "Find leftovers that only take up space; remove them on request.",
     },

@@ -11,7 +11,7 @@ from zitcache.events import Session
 from zitcache.tasks.environment.blocks import BrokenBlock, find_blocks, made_by_us, without_blocks
 from zitcache.tasks.environment.files import is_read_only, read_file, remove_file, replace_file
 from zitcache.tasks.environment.placing import Rival, place_block, settings_in
-from zitcache.tasks.environment.syntax import Syntax, unsuitable
+from zitcache.tasks.environment.syntax import unsuitable
 from zitcache.tasks.environment.targets import Surroundings, Target, every_place, targets
 
 
@@ -35,7 +35,9 @@ def plan_install(variables: Mapping[str, str], where: Surroundings, session: Ses
     changes = []
     for target in targets(where):
         change = _read_and(
-            target, session, lambda target, data: _install_in(target, data, variables, session)
+            target,
+            session,
+            lambda target, data: _install_in(target, data, variables, where.home or Path("/"), session),
         )
         if change is not None:
             changes.append(change)
@@ -72,17 +74,23 @@ def apply(change: Change, session: Session) -> bool:
 
 def warn_of_rivals(change: Change, session: Session) -> None:
     """Say which lines of the file set one of the variables to something else."""
-    for rival in change.rivals:
-        place = f"{change.target.path}:{rival.line}"
-        said = f"unsets {rival.name}" if rival.value is None else f"sets {rival.name} to {rival.value}"
-        effect = (
-            "where that line is reached last, it wins" if rival.wins else "the zitcache block after it wins"
-        )
-        session.warn(
-            "old-setting",
-            f"{place} {said}: {effect}.",
-            f"Delete that line: sed -i '{rival.line}d' {shlex.quote(str(change.target.path))}",
-        )
+    if not change.rivals:
+        return
+    path = change.target.path
+    said = [
+        f"line {rival.line} "
+        + (f"unsets {rival.name}" if rival.value is None else f"sets {rival.name} to {rival.value}")
+        + (", and wins where it is reached last" if rival.wins else "")
+        for rival in change.rivals
+    ]
+    lines = sorted({rival.line for rival in change.rivals})
+    first, script = change.rivals[0].line, ";".join(f"{line}d" for line in lines)
+    session.warn(
+        "old-setting",
+        f"{path}:{first} has an older setting: {'; '.join(said)}."
+        + ("" if any(rival.wins for rival in change.rivals) else " The zitcache block after it wins."),
+        f"Look at it, then delete it: sed -i --follow-symlinks '{script}' {shlex.quote(str(path))}",
+    )
 
 
 def _read_and(
@@ -113,7 +121,7 @@ def _read_and(
 
 
 def _install_in(
-    target: Target, data: bytes | None, variables: Mapping[str, str], session: Session
+    target: Target, data: bytes | None, variables: Mapping[str, str], home: Path, session: Session
 ) -> Change | None:
     why = unsuitable(variables, target.syntax)
     if why is not None:
@@ -124,7 +132,7 @@ def _install_in(
         names = {setting.name for setting in settings_in(present, target.syntax)}
         if not names & set(variables):
             return None
-    placed = place_block(present, variables, target.syntax, made=data is None)
+    placed = place_block(present, variables, target.syntax, home=home, made=data is None)
     return Change(target, data, placed.data, placed.rivals)
 
 

@@ -104,3 +104,18 @@ def process_settings(data: bytes) -> dict[str, str]:
         if equals and name:
             found.setdefault(name, value)
     return found
+
+
+def fish_variables_settings(text: str) -> list[Assignment]:
+    """fish's universal variables: ``SETUVAR --export NAME:value`` with ``\\x2f`` for a slash."""
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        command, _, rest = line.strip().partition(" ")
+        if command != "SETUVAR":
+            continue
+        exported = rest.startswith("--export ")
+        name, colon, value = rest.removeprefix("--export ").partition(":")
+        if colon:
+            value = re.sub(r"\\x([0-9a-fA-F]{2})", lambda match: chr(int(match[1], 16)), value)
+            found.append(Assignment(name, value, number, exported=exported, end=number))
+    return found

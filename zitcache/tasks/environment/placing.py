@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from zitcache.cache.expansion import expand
 from zitcache.tasks.environment.blocks import find_blocks, with_block, with_content, without_blocks
+from zitcache.tasks.environment.other_files import environment_d_settings, pam_settings, system_conf_settings
 from zitcache.tasks.environment.shell_lines import Assignment, fish_settings, leaves_early, shell_settings
 from zitcache.tasks.environment.syntax import Syntax, write_lines
+
+READERS: dict[Syntax, Callable[[str], list[Assignment]]] = {
+    Syntax.SH: shell_settings,
+    Syntax.FISH: fish_settings,
+    Syntax.PAM: pam_settings,
+    Syntax.ENVIRONMENT_D: environment_d_settings,
+    Syntax.SYSTEM_CONF: system_conf_settings,
+}
+"""What reads the files that are written."""
+
+_Contradicting = Callable[[str], list[Assignment]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,14 @@ class Placed:
     rivals: tuple[Rival, ...]
 
 
-def place_block(data: bytes, variables: Mapping[str, str], syntax: Syntax, *, made: bool = False) -> Placed:
+def place_block(
+    data: bytes,
+    variables: Mapping[str, str],
+    syntax: Syntax,
+    *,
+    home: Path = Path("/"),
+    made: bool = False,
+) -> Placed:
     """``data`` with blocks that set ``variables``: where they are, if that does, else where they must be.
 
     A file that may be left early (``.bashrc`` when no person is there) has the block before that point; one
@@ -40,24 +61,44 @@ def place_block(data: bytes, variables: Mapping[str, str], syntax: Syntax, *, ma
     :class:`~zitcache.tasks.environment.blocks.BrokenBlock`.
     """
     content = write_lines(variables, syntax)
+
+    def contradicting(text: str) -> list[Assignment]:
+        return [
+            one
+            for one in settings_of(text, syntax)
+            if one.name in variables and expanded(one, home) != variables[one.name]
+        ]
+
     updated = with_content(data, content) if find_blocks(data) else None
-    if updated is not None and _sound(updated, variables, syntax):
-        return Placed(updated, _rivals(updated, variables, syntax))
+    if updated is not None and _sound(updated, contradicting, syntax):
+        return Placed(updated, _rivals(updated, contradicting, syntax))
     bare = without_blocks(data)
-    new = _placed_anew(bare, variables, content, syntax, made)
-    return Placed(new, _rivals(new, variables, syntax))
+    new = _placed_anew(bare, contradicting, content, syntax, made)
+    return Placed(new, _rivals(new, contradicting, syntax))
+
+
+def expanded(one: Assignment, home: Path) -> str | None:
+    """The value with the home directory put in; other variables stay as they are written."""
+    if one.literal or one.value is None:
+        return one.value
+    return expand(one.value, {"HOME": str(home)}, home)
+
+
+def settings_of(text: str, syntax: Syntax) -> list[Assignment]:
+    """What the lines of a file of that syntax set."""
+    return READERS[syntax](text)
 
 
 def settings_in(data: bytes, syntax: Syntax) -> list[Assignment]:
     """What the lines of a file outside our blocks set; line numbers are those of the whole file."""
-    return _read(_blanked(data), syntax)
+    return settings_of(_blanked(data), syntax)
 
 
 def _placed_anew(
-    data: bytes, variables: Mapping[str, str], content: Sequence[str], syntax: Syntax, made: bool
+    data: bytes, contradicting: _Contradicting, content: Sequence[str], syntax: Syntax, made: bool
 ) -> bytes:
     text = data.decode(errors="surrogateescape")
-    others = _contradicting(_read(text, syntax), variables)
+    others = contradicting(text)
     early = leaves_early(text) if syntax is Syntax.SH else None
     if early is None:
         return with_block(data, content, len(data), made=made)
@@ -68,18 +109,18 @@ def _placed_anew(
     return with_block(data, content, _offset_after(data, first))
 
 
-def _sound(data: bytes, variables: Mapping[str, str], syntax: Syntax) -> bool:
+def _sound(data: bytes, contradicting: _Contradicting, syntax: Syntax) -> bool:
     """Whether the blocks of ``data`` are reached and come last."""
     blocks = find_blocks(data)
     first, last = (data.count(b"\n", 0, block.start) + 1 for block in (blocks[0], blocks[-1]))
     text = _blanked(data)
-    if any(setting.line > last for setting in _contradicting(_read(text, syntax), variables)):
+    if any(setting.line > last for setting in contradicting(text)):
         return False
     early = leaves_early(text) if syntax is Syntax.SH else None
     return early is None or first < early
 
 
-def _rivals(data: bytes, variables: Mapping[str, str], syntax: Syntax) -> tuple[Rival, ...]:
+def _rivals(data: bytes, contradicting: _Contradicting, syntax: Syntax) -> tuple[Rival, ...]:
     text = _blanked(data)
     early = leaves_early(text) if syntax is Syntax.SH else None
     starts = [data.count(b"\n", 0, block.start) + 1 for block in find_blocks(data)]
@@ -90,28 +131,8 @@ def _rivals(data: bytes, variables: Mapping[str, str], syntax: Syntax) -> tuple[
 
     return tuple(
         Rival(setting.name, setting.value, setting.line, wins(setting.line))
-        for setting in _contradicting(_read(text, syntax), variables)
+        for setting in contradicting(text)
     )
-
-
-def _contradicting(settings: list[Assignment], variables: Mapping[str, str]) -> list[Assignment]:
-    return [
-        setting
-        for setting in settings
-        if setting.name in variables and not (setting.literal and setting.value == variables[setting.name])
-    ]
-
-
-def _read(text: str, syntax: Syntax) -> list[Assignment]:
-    if syntax is Syntax.FISH:
-        return fish_settings(text)
-    if syntax is Syntax.SH:
-        return shell_settings(text)
-    if syntax is Syntax.PAM:
-        from zitcache.tasks.environment.other_files import pam_settings
-
-        return pam_settings(text)
-    return []
 
 
 def _blanked(data: bytes) -> str:

@@ -52,8 +52,9 @@ def shell_settings(text: str) -> list[Assignment]:
     for first, last, line in logical_lines(text):
         at_top = line[:1] not in {" ", "\t"}
         for words in commands(line):
-            for one in _of_command(words, exported):
-                found.append(replace(one, line=first, end=last, at_top=at_top))
+            found += [
+                replace(one, line=first, end=last, at_top=at_top) for one in _of_command(words, exported)
+            ]
     return [replace(one, exported=one.exported or one.name in exported) for one in found]
 
 
@@ -78,7 +79,7 @@ def leaves_early(text: str) -> int | None:
 
 
 def logical_lines(text: str, *, heredocs: bool = True) -> Iterator[tuple[int, int, str]]:
-    """(number of its first line, of its last, text) of every line: continued lines joined, here-documents left out."""
+    """(number of the first line, of the last, text) of every logical line; here-documents are left out."""
     waiting: list[tuple[str, bool]] = []
     joined, first = "", 0
     for number, line in enumerate(text.split("\n"), 1):
