@@ -206,6 +206,19 @@ def decode_into(header: FrameHeader, payload: BufferLike, out: memoryview) -> No
         out[:] = payload
 
 
+def decode_expected(frame: memoryview, wanted: str, kind: FrameKind, out: memoryview) -> None:
+    """Decode a whole frame into ``out``, which must be the blob ``wanted`` (hex) of this kind.
+
+    Raises :class:`IntegrityError` if it is another one, or damaged.
+    """
+    header = FrameHeader.unpack(frame)
+    if header.id.hex() != wanted or header.kind is not kind:
+        raise IntegrityError("Another blob lies where the index says.")
+    decode_into(header, frame[HEADER_SIZE:], out)
+    if blob_id(out) != header.id:
+        raise IntegrityError("Its content does not match its id.")
+
+
 def _refuse_impossible(header: FrameHeader, payload: memoryview) -> None:
     """Raise :class:`IntegrityError` if ``payload`` cannot become what is claimed; allocates nothing."""
     if len(payload) != header.payload_size:

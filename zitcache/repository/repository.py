@@ -6,17 +6,15 @@ first and the index after them, so whatever a snapshot names is in the index tha
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import threading
 import time
 from collections.abc import Iterable
 
 import msgspec
 
-from zitcache.codec.blob import EncodedBlob, blob_id, decode, decode_into, encode_metadata
-from zitcache.codec.frame import HEADER_SIZE, FrameHeader, FrameKind
+from zitcache.codec.blob import EncodedBlob, blob_id, decode_expected, encode_metadata
+from zitcache.codec.frame import FrameKind
 from zitcache.errors import (
     BlobDamaged,
     IntegrityError,
@@ -24,9 +22,11 @@ from zitcache.errors import (
     RepositoryNotFound,
     UnsupportedFormat,
     UsageError,
+    ZitcacheError,
 )
 from zitcache.repository import pack as packs
 from zitcache.repository.index import Index, Location
+from zitcache.repository.objects import MAX_METADATA_SIZE, OBJECT_ID, load_object, load_objects
 from zitcache.repository.records import (
     FORMAT_VERSION,
     CuttingRules,
@@ -48,12 +48,10 @@ CONFIG = "config"
 INDEX_FOLDER = "index"
 SNAPSHOT_FOLDER = "snapshots"
 KNOWN_FEATURES: frozenset[str] = frozenset()
-MAX_METADATA_SIZE = 256 << 20
 MAX_CONFIG_SIZE = 1 << 20
 MAX_REMEMBERED_SIZE = 32 << 20
 MAX_INDEX_BLOBS = 1 << 20
 """Blobs in one index object, which has some 100 bytes for each: far below what a frame may hold."""
-_OBJECT_ID = re.compile("[0-9a-f]{64}")
 _INDEX_ROUNDS = 5
 """How often the list of index objects is read anew because some were replaced meanwhile."""
 
@@ -190,20 +188,16 @@ class Repository:
         seen: set[str] = set()
         for _ in range(_INDEX_ROUNDS):
             vanished = False
-            for info in list(self.storage.list(INDEX_FOLDER)):
-                if info.name in seen:
-                    continue
-                seen.add(info.name)
-                try:
-                    record = self._load_object(info.name, FrameKind.INDEX, IndexRecord)
-                except ObjectNotFound:
+            new = [info for info in self.storage.list(INDEX_FOLDER) if info.name not in seen]
+            seen.update(info.name for info in new)
+            for name, found in load_objects(self.storage, new, FrameKind.INDEX, IndexRecord):
+                if isinstance(found, ObjectNotFound):
                     vanished = True
-                    continue
-                except IntegrityError as error:
+                elif isinstance(found, IntegrityError):
                     # Not fatal: the packs themselves say what they hold.
-                    self.unreadable_index[info.name] = error.message
-                    continue
-                index.add_packs(record.packs)
+                    self.unreadable_index[name] = found.message
+                else:
+                    index.add_packs(found.packs)
             if not vanished:
                 return
 
@@ -228,7 +222,7 @@ class Repository:
         return sorted(
             (info.name, info.modified)
             for info in self.storage.list(folder)
-            if _OBJECT_ID.fullmatch(info.name.rpartition("/")[2])
+            if OBJECT_ID.fullmatch(info.name.rpartition("/")[2])
         )
 
     def pack_sizes(self) -> dict[str, int]:
@@ -238,7 +232,7 @@ class Repository:
     def _object_ids(self, folder: str) -> dict[str, int]:
         """Id and size of every object in a folder. A file that is named by no id is not an object of ours."""
         found = {info.name.rpartition("/")[2]: info.size for info in self.storage.list(folder)}
-        return {object_id: size for object_id, size in found.items() if _OBJECT_ID.fullmatch(object_id)}
+        return {object_id: size for object_id, size in found.items() if OBJECT_ID.fullmatch(object_id)}
 
     # -- objects that are one frame -----------------------------------------------------------------
 
@@ -248,16 +242,7 @@ class Repository:
         return object_id
 
     def _load_object(self, name: str, kind: FrameKind, record: type[RecordT]) -> RecordT:
-        info = self.storage.info(name)
-        if info.size > MAX_METADATA_SIZE:
-            raise IntegrityError(f"{name} is {info.size} bytes; the format allows {MAX_METADATA_SIZE}.")
-        data = self.storage.load(name)
-        if blob_id(data).hex() != name.rpartition("/")[2]:
-            raise IntegrityError(f"{name} is damaged: its bytes do not match its name.")
-        header, content = decode(data)
-        if header.kind is not kind:
-            raise IntegrityError(f"{name} is not what its folder says.")
-        return decode_record(content, record, name)
+        return load_object(self.storage, name, kind, record)
 
     def store_record(self, folder: str, record: msgspec.Struct) -> str:
         """Store a supplementary record (digests, checks) and return its id."""
@@ -273,12 +258,12 @@ class Repository:
 
     def load_records_by_id(self, folder: str, kind: type[RecordT]) -> list[tuple[str, RecordT]]:
         """As :meth:`load_records`, each with the id that :meth:`store_record` gave."""
-        records = []
-        for info in list(self.storage.list(folder)):
-            with contextlib.suppress(IntegrityError, ObjectNotFound):
-                record = self._load_object(info.name, FrameKind.RECORD, kind)
-                records.append((info.name.rpartition("/")[2], record))
-        return records
+        infos = list(self.storage.list(folder))
+        return [
+            (name.rpartition("/")[2], found)
+            for name, found in load_objects(self.storage, infos, FrameKind.RECORD, kind)
+            if not isinstance(found, ZitcacheError)
+        ]
 
     # -- blobs --------------------------------------------------------------------------------------
 
@@ -345,12 +330,7 @@ class Repository:
             scratch = memoryview(bytearray(location.length))
         frame = scratch[: location.length]
         self.storage.load_into(packs.pack_name(location.pack), location.offset, frame)
-        header = FrameHeader.unpack(frame)
-        if header.id.hex() != wanted or header.kind is not kind:
-            raise IntegrityError("Another blob lies where the index says.")
-        decode_into(header, frame[HEADER_SIZE:], out)
-        if blob_id(out) != header.id:
-            raise IntegrityError("Its content does not match its id.")
+        decode_expected(frame, wanted, kind, out)
 
     def save_metadata(self, saver: Saver, record: msgspec.Struct, kind: FrameKind) -> str:
         """Save a piece list or tree as a blob and return its id; stored once however often it is saved."""

@@ -12,9 +12,10 @@ from zitcache.codec.blob import blob_id, decode, decode_into
 from zitcache.codec.frame import HEADER_SIZE, FrameHeader, FrameKind
 from zitcache.errors import IntegrityError, ObjectNotFound, UnsupportedFormat, ZitcacheError
 from zitcache.repository.index import Location
+from zitcache.repository.objects import MAX_METADATA_SIZE
 from zitcache.repository.pack import pack_name
 from zitcache.repository.records import BlobRecord, RecordT, decode_record
-from zitcache.repository.repository import CONFIG, MAX_METADATA_SIZE, Repository
+from zitcache.repository.repository import CONFIG, Repository
 from zitcache.storage.protocol import Storage
 from zitcache.tasks.check.findings import Blob, Findings, Problem
 
