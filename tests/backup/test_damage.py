@@ -237,7 +237,7 @@ def test_bits_that_rot_on_the_disk_are_found_by_reading_again(
     """True rot: the file system knows nothing of it, so inode, size and all times are what they were."""
     disk = tmp_path / "disk"
     marker = noise(4 * KIB, "where the bit rots")
-    with ext4(disk, size=24 * MIB) as mount_point:
+    with ext4(disk, size=24 * MIB, keep_image=True) as mount_point:
         cache = make_model(mount_point / "cache", {"pytorch_model.bin": noise(3 * MIB) + marker})
         settle(cache)
         good = back_up(repository, cache)

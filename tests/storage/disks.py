@@ -43,8 +43,13 @@ def tmpfs(mount_point: Path, *, size: int = 4 * MIB, inodes: int | None = None) 
 
 
 @contextmanager
-def ext4(mount_point: Path, *, size: int = 8 * MIB, inodes: int | None = None) -> Iterator[Path]:
-    """A new ext4 of ``size`` bytes in an image beside ``mount_point``, mounted through a loop device."""
+def ext4(
+    mount_point: Path, *, size: int = 8 * MIB, inodes: int | None = None, keep_image: bool = False
+) -> Iterator[Path]:
+    """A new ext4 of ``size`` bytes, mounted through a loop device.
+
+    ``keep_image``: leave its image beside ``mount_point``, with ``.img`` at the end of its name.
+    """
     mkfs = _tool("mkfs.ext4", "e2fsprogs")
     image = _sparse_image(mount_point, size)
     count = ["-N", str(inodes)] if inodes else []
@@ -53,7 +58,7 @@ def ext4(mount_point: Path, *, size: int = 8 * MIB, inodes: int | None = None) -
         check=True,
         capture_output=True,
     )
-    with mounted(["-o", "loop", str(image)], mount_point) as path:
+    with _mounted_image(image, mount_point, keep_image=keep_image) as path:
         yield path
 
 
@@ -66,8 +71,7 @@ def xfs(mount_point: Path, *, size: int = 320 * MIB, options: str = "") -> Itera
     mkfs = _tool("mkfs.xfs", "xfsprogs")
     image = _sparse_image(mount_point, size)
     subprocess.run([mkfs, "-q", "-f", "-m", "reflink=1", str(image)], check=True, capture_output=True)
-    mount_options = "loop" + (f",{options}" if options else "")
-    with mounted(["-o", mount_options, str(image)], mount_point) as path:
+    with _mounted_image(image, mount_point, options=options) as path:
         yield path
 
 
@@ -77,7 +81,7 @@ def btrfs(mount_point: Path, *, size: int = 128 * MIB) -> Iterator[Path]:
     mkfs = _tool("mkfs.btrfs", "btrfs-progs")
     image = _sparse_image(mount_point, size)
     subprocess.run([mkfs, "-q", "-f", "-M", str(image)], check=True, capture_output=True)
-    with mounted(["-o", "loop", str(image)], mount_point) as path:
+    with _mounted_image(image, mount_point) as path:
         yield path
 
 
@@ -96,6 +100,18 @@ def _tool(name: str, package: str) -> str:
     if found is None:
         pytest.skip(f"needs {name} (package {package})")
     return found
+
+
+@contextmanager
+def _mounted_image(
+    image: Path, mount_point: Path, *, options: str = "", keep_image: bool = False
+) -> Iterator[Path]:
+    """Without its name, the image is a disk like any other; with it, all can see that it lies on ``/``."""
+    words = "loop" + (f",{options}" if options else "")
+    with mounted(["-o", words, str(image)], mount_point) as path:
+        if not keep_image:
+            image.unlink()
+        yield path
 
 
 def _sparse_image(mount_point: Path, size: int) -> Path:
