@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from zitcache.machine.block_devices import disks_of
+from zitcache.machine.container import find_container
+from zitcache.machine.mount_table import LAYERED, NOT_FOR_DATA, Mount, mounts
+from zitcache.machine.providers import enclosing_place, find_provider, hint_for
+from zitcache.machine.survival import Ground, Survival, judge
 from zitcache.machine.trees import device_of, nearest_existing
 
-# fmt: off
-_NETWORK = frozenset({
-    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "lustre", "glusterfs", "afs", "beegfs", "gpfs",
-    "orangefs", "wekafs", "fuse",
-})
-_LOCAL_FUSE = frozenset({"fuse.mergerfs", "fuse.bindfs", "fuse.ntfs-3g", "fuse.exfat", "fuse.fuse-overlayfs"})
-_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"})
-_NOT_FOR_DATA = frozenset({
-    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "pstore",
-    "bpf", "configfs", "fusectl", "autofs", "binfmt_misc", "efivarfs", "rpc_pipefs", "nsfs", "selinuxfs",
-    "nfsd", "squashfs", "iso9660", "udf", "erofs", "overlay", "aufs",
-    "fuse.lxcfs", "fuse.portal", "fuse.gvfsd-fuse", "fuse.fuse-overlayfs", "fuse.snapfuse",
-})
-# fmt: on
+__all__ = [
+    "FreeSpace",
+    "Mount",
+    "OverlayRoot",
+    "Survival",
+    "data_mounts",
+    "free_space",
+    "is_system_disk",
+    "mount_of",
+    "mounts",
+    "overlay_root",
+    "same_disk",
+    "survival_of_mount",
+    "survives",
+]
+
 _NOT_FOR_DATA_UNDER = ("/proc", "/sys", "/dev", "/boot", "/snap")
-_ESCAPE = re.compile(r"\\([0-7]{3})")
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of the mount table.
-
-    ``device`` is the file system's device number (as in ``st_dev``, except inside Btrfs subvolumes),
-    ``source`` what was mounted ("/dev/vda1", "server:/export"), ``root`` which directory of it.
-    """
-
-    mount_point: str
-    device: int
-    fstype: str
-    options: tuple[str, ...]
-    is_network: bool
-    is_memory: bool
-    source: str = ""
-    root: str = "/"
+_LOSS_WARNINGS = ("DATALOSS_WARNING_README.txt",)
+"""What Azure puts on its temporary disks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +41,6 @@ class FreeSpace:
 
     bytes_free: int
     inodes_free: int | None
-
-
-def mounts(table: str | None = None) -> tuple[Mount, ...]:
-    """The mounts in the order of ``/proc/self/mountinfo``, or of ``table`` in that form.
-
-    Later ones hide earlier ones. Lines that make no sense are left out. Source: ``proc_pid_mountinfo(5)``.
-    """
-    if table is None:
-        table = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
-    parsed = (_parse(line) for line in table.split("\n"))
-    return tuple(mount for mount in parsed if mount is not None)
 
 
 def mount_of(path: str | os.PathLike[str]) -> Mount:
@@ -87,14 +66,94 @@ def mount_of(path: str | os.PathLike[str]) -> Mount:
 def same_disk(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
     """Whether ``a`` and ``b`` lie (or would lie) on one file system, so that one reset takes both.
 
-    Bind mounts of one device and subvolumes of one Btrfs count as the same disk. Raises ``OSError``.
+    Bind mounts of one device, subvolumes of one Btrfs and datasets of one ZFS pool count as the same disk.
+    Raises ``OSError``.
     """
-    return device_of(a) == device_of(b) or mount_of(a).device == mount_of(b).device
+    if device_of(a) == device_of(b):
+        return True
+    one, other = mount_of(a), mount_of(b)
+    return one.device == other.device or _same_pool(one, other)
 
 
 def is_system_disk(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` lies on the file system of ``/``, whatever its name promises. Raises ``OSError``."""
     return same_disk(path, "/")
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayRoot:
+    """``/`` is laid over others. ``upper``: where changes go, ``lower``: what the image brought (top first).
+
+    As paths of whoever mounted it, most often the host, where they cannot be seen from here.
+    """
+
+    upper: str | None
+    lower: tuple[str, ...]
+
+
+def overlay_root() -> OverlayRoot | None:
+    """How ``/`` is put together if it is an overlay, as in most containers; None otherwise."""
+    root = mount_of("/")
+    if root.fstype not in LAYERED:
+        return None
+    options = dict(option.partition("=")[::2] for option in root.options)
+    lower = [option.removeprefix("lowerdir+=") for option in root.options if option.startswith("lowerdir+=")]
+    lower += [part for part in options.get("lowerdir", "").split(":") if part]
+    return OverlayRoot(options.get("upperdir"), tuple(lower))
+
+
+def survives(path: str | os.PathLike[str]) -> Survival:
+    """Whether what lies (or would lie) at ``path`` outlives a reset of the system disk. Raises ``OSError``.
+
+    A path on a network mount whose server is dead does not answer: ask about the mount instead
+    (:func:`survival_of_mount`), or not for long (``bounded``).
+    """
+    existing = nearest_existing(path)
+    mount = mount_of(existing)
+    return _judged(mount, os.path.realpath(path), shares_root=same_disk(existing, "/"))
+
+
+def survival_of_mount(mount: Mount) -> Survival:
+    """The same for a mount as a whole. Network mounts are judged without asking them."""
+    root = mount_of("/")
+    shares_root = mount.device in {device_of("/"), root.device} or _same_pool(mount, root)
+    return _judged(mount, mount.mount_point, shares_root=shares_root)
+
+
+def _judged(mount: Mount, path: str, *, shares_root: bool) -> Survival:
+    table = mounts()
+    root = mount_of("/")
+    disks = disks_of(mount)
+    provider = find_provider(entry.mount_point for entry in table)
+    hint = enclosing_place(path, provider) if shares_root else hint_for(mount.mount_point, provider)
+    ground = Ground(
+        mount=mount,
+        shares_root=shares_root,
+        disks=disks,
+        root_disks=disks_of(root),
+        image_on_system=next((image for image in disks.image_files if _is_on_system(image)), None),
+        has_loss_warning=not mount.is_network and _warns_of_loss(mount.mount_point),
+        in_container=find_container().kind != "none",
+    )
+    return judge(ground, hint)
+
+
+def _is_on_system(image: str) -> bool:
+    try:
+        return os.path.exists(image) and is_system_disk(image)
+    except OSError:
+        return False
+
+
+def _warns_of_loss(mount_point: str) -> bool:
+    with contextlib.suppress(OSError):
+        return any(Path(mount_point, name).exists() for name in _LOSS_WARNINGS)
+    return False
+
+
+def _same_pool(a: Mount, b: Mount) -> bool:
+    """Datasets of one ZFS pool have numbers of their own, and lie on the same disks."""
+    return a.fstype == b.fstype == "zfs" and a.source.partition("/")[0] == b.source.partition("/")[0]
 
 
 def free_space(path: str | os.PathLike[str]) -> FreeSpace:
@@ -117,7 +176,7 @@ def data_mounts() -> tuple[Mount, ...]:
 
 
 def _holds_data(mount: Mount) -> bool:
-    if mount.is_memory or mount.fstype in _NOT_FOR_DATA:
+    if mount.is_memory or mount.fstype in NOT_FOR_DATA:
         return False
     if any(_contains(place, mount.mount_point) for place in _NOT_FOR_DATA_UNDER):
         return False
@@ -127,32 +186,3 @@ def _holds_data(mount: Mount) -> bool:
 
 def _contains(directory: str, path: str) -> bool:
     return directory == "/" or path == directory or path.startswith(directory + "/")
-
-
-def _parse(line: str) -> Mount | None:
-    """``36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/vda1 rw,errors=continue``."""
-    head, separator, tail = line.partition(" - ")
-    fields, more = head.split(" "), tail.split(" ")
-    if not separator or len(fields) < 6 or len(more) < 2:
-        return None
-    major, _, minor = fields[2].partition(":")
-    if not (major.isdecimal() and minor.isdecimal()):
-        return None
-    fstype = more[0]
-    options = fields[5].split(",") + (more[2].split(",") if len(more) > 2 else [])
-    is_fuse = fstype.startswith("fuse.") and fstype not in _LOCAL_FUSE | _NOT_FOR_DATA
-    return Mount(
-        mount_point=_unescape(fields[4]),
-        device=os.makedev(int(major), int(minor)),
-        fstype=fstype,
-        options=tuple(dict.fromkeys(options)),
-        is_network=fstype in _NETWORK or is_fuse,
-        is_memory=fstype in _MEMORY,
-        source=_unescape(more[1]),
-        root=_unescape(fields[3]),
-    )
-
-
-def _unescape(text: str) -> str:
-    r"""The kernel writes space, tab, newline and backslash as ``\040``, ``\011``, ``\012``, ``\134``."""
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
