@@ -1,4 +1,4 @@
-"""tools/read_repository.py, which knows nothing but docs/FORMAT.md, reads what zitcache writes."""
+"""read_repository.py, which knows nothing but docs/FORMAT.md, reads what zitcache writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from zitcache.codec.blob import encode
 from zitcache.repository.repository import Repository
 from zitcache.storage.local import LocalStorage
 
-READER = Path(__file__).parents[2] / "tools" / "read_repository.py"
+READER = Path(__file__).parents[2] / "zitcache" / "tasks" / "kit" / "data" / "read_repository.py"
 
 
 def _load_reader():  # type: ignore[no-untyped-def]

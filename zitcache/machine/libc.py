@@ -88,3 +88,16 @@ def start_writeback(fd: int, offset: int, length: int) -> None:
     if hasattr(library, "sync_file_range"):
         arguments = (ctypes.c_int(fd), ctypes.c_int64(offset), ctypes.c_int64(length), ctypes.c_uint(2))
         library.sync_file_range(*arguments)
+
+
+def sync_file_system(fd: int) -> None:
+    """``syncfs(2)``: everything written to the file system of ``fd`` is on the disk. Raises ``OSError``."""
+    import ctypes
+
+    library = _library()
+    if not hasattr(library, "syncfs"):
+        os.sync()
+        return
+    if library.syncfs(ctypes.c_int(fd)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# mypy: ignore-errors
 """Get model weights out of a zitcache repository without zitcache: the last resort.
 
     python3 read_repository.py REPOSITORY                    list its snapshots
