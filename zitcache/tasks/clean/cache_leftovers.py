@@ -93,17 +93,18 @@ def _with_locks(folder: _Folder, names: frozenset[str]) -> _Folder:
 
 def _child(folder: _Folder, entry: os.DirEntry[str], hubs: set[str]) -> _Folder:
     is_repository = _HF_REPOSITORY.fullmatch(entry.name) is not None
+    is_shared = entry.name == "blobs" and os.path.exists(os.path.join(entry.path, SHARED_BLOBS_MARKER))
     is_hub = (
         folder.is_hub
         or entry.path in hubs
         or is_repository
         or ("--" in entry.name and os.path.isdir(os.path.join(entry.path, "snapshots")))
-        or (entry.name == "blobs" and os.path.exists(os.path.join(entry.path, SHARED_BLOBS_MARKER)))
+        or is_shared
     )
     locks = folder.locks
     if is_repository:
         locks += tuple(os.path.join(place, entry.name) for place in folder.hf_locks)
-    elif entry.name == "blobs":
+    elif is_shared:
         locks += folder.hf_locks
     return _Folder(entry.path, is_hub, locks, folder.hf_locks)
 
