@@ -6,6 +6,7 @@ that the index can be rebuilt from packs alone. The object's name is the BLAKE3 
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from types import TracebackType
 
@@ -16,6 +17,7 @@ from zitcache.codec.blob import EncodedBlob, decode, encode_metadata
 from zitcache.codec.frame import HEADER_SIZE, FrameKind
 from zitcache.errors import IntegrityError
 from zitcache.repository.records import BlobRecord, PackContents, PackRecord, decode_record
+from zitcache.storage.metadata_cache import MetadataCache
 from zitcache.storage.protocol import Buffer, Storage
 
 FOLDER = "packs"
@@ -23,6 +25,8 @@ TRAILER_SIZE = 32
 _MAGIC = b"ZCPKEND1"
 _TRAILER = struct.Struct("<QQ8s")
 MAX_CONTENTS_SIZE = 64 << 20
+_TAIL_SIZE = 32 << 10
+_CONTENTS = "contents"
 MAX_BLOBS = 1 << 17
 """A pack with this many blobs is full whatever its size, so that its table of contents stays small."""
 
@@ -92,16 +96,23 @@ def read_contents(storage: Storage, pack_id: str, size: int) -> PackRecord:
     what = f"table of contents of pack {pack_id[:8]}"
     if size < TRAILER_SIZE + HEADER_SIZE:
         raise IntegrityError(f"Pack {pack_id[:8]} is cut short: {size} bytes.")
-    trailer = storage.load(pack_name(pack_id), size - TRAILER_SIZE, TRAILER_SIZE)
-    if len(trailer) != TRAILER_SIZE:
+    # Over a network one request that asks for more than is usually needed, instead of two.
+    end = min(size, _TAIL_SIZE if storage.is_remote else TRAILER_SIZE)
+    tail = storage.load(pack_name(pack_id), size - end, end)
+    if len(tail) != end:
         raise IntegrityError(f"Pack {pack_id[:8]} is cut short.")
+    trailer = tail[-TRAILER_SIZE:]
     fields, check = trailer[: _TRAILER.size], trailer[_TRAILER.size :]
     offset, length, magic = _TRAILER.unpack(fields)
     if magic != _MAGIC or blake3(fields).digest(length=len(check)) != check:
         raise IntegrityError(f"The end of pack {pack_id[:8]} is damaged.")
     if offset + length + TRAILER_SIZE != size or length > MAX_CONTENTS_SIZE:
         raise IntegrityError(f"The {what} does not lie where its trailer says.")
-    header, data = decode(storage.load(pack_name(pack_id), offset, length))
+    if length + TRAILER_SIZE <= end:
+        frame = tail[-length - TRAILER_SIZE : -TRAILER_SIZE]
+    else:
+        frame = storage.load(pack_name(pack_id), offset, length)
+    header, data = decode(frame)
     if header.kind is not FrameKind.CONTENTS:
         raise IntegrityError(f"The {what} is a frame of another kind.")
     contents = decode_record(data, PackContents, what)
@@ -113,3 +124,21 @@ def read_contents(storage: Storage, pack_id: str, size: int) -> PackRecord:
     if position != offset:
         raise IntegrityError(f"The {what} does not cover the pack.")
     return PackRecord(id=pack_id, size=size, blobs=contents.blobs)
+
+
+def read_contents_with(cache: MetadataCache, storage: Storage, pack_id: str, size: int) -> PackRecord:
+    """As :func:`read_contents`; of a remote pack only what ``cache`` does not hold."""
+    if not storage.is_remote:
+        return read_contents(storage, pack_id, size)
+    kept = cache.get_sealed(_CONTENTS, pack_id)
+    if kept is not None:
+        with contextlib.suppress(IntegrityError):
+            found = decode_record(kept, PackRecord, f"kept table of contents of pack {pack_id[:8]}")
+            if (found.id, found.size) == (pack_id, size):
+                return found
+    try:
+        found = read_contents(storage, pack_id, size)
+    except IntegrityError:
+        found = read_contents(storage, pack_id, size)  # a byte may have been turned over on its way here
+    cache.put_sealed(_CONTENTS, pack_id, msgspec.json.encode(found))
+    return found

@@ -6,10 +6,11 @@ first and the index after them, so whatever a snapshot names is in the index tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -24,7 +25,9 @@ from zitcache.errors import (
     UsageError,
     ZitcacheError,
 )
+from zitcache.events import Cancel
 from zitcache.repository import pack as packs
+from zitcache.repository.growing import GrowingIndex
 from zitcache.repository.index import Index, Location
 from zitcache.repository.objects import MAX_METADATA_SIZE, OBJECT_ID, load_object, load_objects
 from zitcache.repository.records import (
@@ -42,6 +45,9 @@ from zitcache.repository.records import (
 )
 from zitcache.repository.saver import Saver
 from zitcache.repository.trees import check_entries
+from zitcache.storage.cached import CachedStorage
+from zitcache.storage.metadata_cache import MetadataCache, default_directory
+from zitcache.storage.parallel import in_parallel
 from zitcache.storage.protocol import Storage
 
 CONFIG = "config"
@@ -50,6 +56,7 @@ SNAPSHOT_FOLDER = "snapshots"
 KNOWN_FEATURES: frozenset[str] = frozenset()
 MAX_CONFIG_SIZE = 1 << 20
 MAX_REMEMBERED_SIZE = 32 << 20
+_BLOBS = "blobs"
 MAX_INDEX_BLOBS = 1 << 20
 """Blobs in one index object, which has some 100 bytes for each: far below what a frame may hold."""
 _INDEX_ROUNDS = 5
@@ -59,11 +66,16 @@ _INDEX_ROUNDS = 5
 class Repository:
     """An open repository. Reading is safe from many threads."""
 
-    def __init__(self, storage: Storage, config: RepositoryConfig) -> None:
+    def __init__(
+        self, storage: Storage, config: RepositoryConfig, cache: MetadataCache | None = None
+    ) -> None:
         self.storage = storage
         self.config = config
+        self._cache = cache or MetadataCache(None, config.id)
         self._index: Index | None = None
+        self._growing: GrowingIndex | None = None
         self._index_lock = threading.Lock()
+        self._metadata_lock = threading.Lock()
         self._metadata: dict[tuple[str, FrameKind], bytes] = {}
         self._metadata_bytes = 0
         self._distrusted_packs: set[str] = set()
@@ -125,7 +137,10 @@ class Repository:
                 f"The repository in {storage.location} needs features this zitcache does not know: "
                 f"{', '.join(sorted(unknown))}."
             )
-        return cls(storage, config)
+        if not storage.is_remote:
+            return cls(storage, config)
+        cache = MetadataCache(default_directory(), config.id)
+        return cls(CachedStorage(storage, cache), config, cache)
 
     # -- index --------------------------------------------------------------------------------------
 
@@ -134,14 +149,43 @@ class Repository:
         """The index of all packs, loaded once, packs that no index object names included."""
         with self._index_lock:
             if self._index is None:
-                self._index = self._load_index()
+                growing = self._growing
+                try:
+                    self._index = growing.result() if growing is not None else self._load_index(Index())
+                finally:
+                    self._growing = None
             return self._index
+
+    def prefetch_index(self) -> None:
+        """Begin to load the index of a remote repository: blobs can be read as soon as it is known where.
+
+        Snapshots that are to be read were listed before: see the order above.
+        """
+        with self._index_lock:
+            if self.storage.is_remote and self._index is None and self._growing is None:
+                self._growing = GrowingIndex(self._load_index)
+
+    def locate(self, wanted: str, kind: FrameKind = FrameKind.DATA) -> Location | None:
+        """Where a copy of a blob lies, as soon as that is known; None if there is none."""
+        for index in self._indexes_for(wanted):
+            for location in index.locations(wanted):
+                if location.kind == kind:
+                    return location
+        return None
+
+    def _indexes_for(self, wanted: str) -> Iterator[Index]:
+        """The part of the index that knows a blob, if it is still being loaded, and then all of it."""
+        growing = self._growing
+        part = growing.wait_for(wanted) if growing is not None else None
+        if part is not None:
+            yield part
+        yield self.index
 
     def reload_index(self, known: Index | None = None) -> Index:
         """The index as it is now; with ``known``, only if nobody has loaded a newer one than that."""
         with self._index_lock:
             if self._index is None or known is None or self._index is known:
-                self._index = self._load_index()
+                self._index, self._growing = self._load_index(Index()), None
             return self._index
 
     def distrust_packs(self, pack_ids: Iterable[str]) -> None:
@@ -157,33 +201,44 @@ class Repository:
         if bad:
             self.index.forget_copies(bad)
 
-    def _load_index(self) -> Index:
-        index = Index()
+    def _load_index(self, index: Index, grown: Callable[[], None] = lambda: None) -> Index:
         self.unindexed_packs, self.unreadable_packs, self.unreadable_index = [], {}, {}
         # Index objects first, packs after: a pack that is named but absent really is gone.
-        self._read_index_objects(index)
+        self._read_index_objects(index, grown)
         present = self._object_ids(packs.FOLDER)
         index.forget_packs(
             [pack_id for pack_id in index.packs if present.get(pack_id) != index.packs[pack_id]]
         )
-        for pack_id, size in sorted(present.items()):
-            if pack_id in index.packs:
-                continue
-            try:
-                found = packs.read_contents(self.storage, pack_id, size)
-            except ObjectNotFound:
-                continue  # deleted since it was listed
-            except IntegrityError as error:
-                self.unreadable_packs[pack_id] = error.message
-                continue
-            self.unindexed_packs.append(found)
-            index.add_pack(found)
+        unknown = {pack_id: size for pack_id, size in sorted(present.items()) if pack_id not in index.packs}
+        for pack_id, found in self.contents_of(unknown):
+            if isinstance(found, IntegrityError):
+                self.unreadable_packs[pack_id] = found.message
+            elif isinstance(found, PackRecord):  # else it was deleted since it was listed
+                self.unindexed_packs.append(found)
+                index.add_pack(found)
+                grown()
         index.forget_packs(self._distrusted_packs)
         if self._distrusted_copies:
             index.forget_copies(self._distrusted_copies)
         return index
 
-    def _read_index_objects(self, index: Index) -> None:
+    def contents_of(
+        self, sizes: Mapping[str, int]
+    ) -> Iterator[tuple[str, PackRecord | IntegrityError | ObjectNotFound]]:
+        """The tables of contents of packs (id -> size in bytes), in that order, or why one cannot be read.
+
+        Those of a remote repository are read once and kept by this machine.
+        """
+
+        def read(pack: tuple[str, int]) -> tuple[str, PackRecord | IntegrityError | ObjectNotFound]:
+            try:
+                return pack[0], packs.read_contents_with(self._cache, self.storage, *pack)
+            except (IntegrityError, ObjectNotFound) as error:
+                return pack[0], error
+
+        return in_parallel(read, sizes.items(), self.storage.concurrency)
+
+    def _read_index_objects(self, index: Index, grown: Callable[[], None]) -> None:
         """Learn what all index objects say, those included that replace some while they are read."""
         seen: set[str] = set()
         for _ in range(_INDEX_ROUNDS):
@@ -198,6 +253,7 @@ class Repository:
                     self.unreadable_index[name] = found.message
                 else:
                     index.add_packs(found.packs)
+                    grown()
             if not vanished:
                 return
 
@@ -273,11 +329,14 @@ class Repository:
 
     def load_blob(self, wanted: str, kind: FrameKind = FrameKind.DATA) -> bytes:
         """A blob's content, its id checked. Raises :class:`BlobDamaged` if no sound copy of it exists."""
-        remembered = self._metadata.get((wanted, kind))
+        remembered = self.remembered(wanted, kind)
         if remembered is not None:
             return remembered
-        sizes = {at.raw_size for at in self.index.locations(wanted) if at.kind == kind}
         problem = "it is missing"
+        for index in self._indexes_for(wanted):
+            sizes = {at.raw_size for at in index.locations(wanted) if at.kind == kind}
+            if sizes:
+                break
         # One size, unless somebody forged a second entry: the id decides which is right.
         for size in sorted(sizes):
             out = bytearray(size)
@@ -286,7 +345,7 @@ class Repository:
             except BlobDamaged as error:
                 problem = error.message
                 continue
-            return self._remember(wanted, kind, bytes(out))
+            return self._keep(wanted, kind, bytes(out))
         raise BlobDamaged(f"Blob {wanted[:8]} cannot be read: {problem}")
 
     def load_blob_into(
@@ -301,25 +360,37 @@ class Repository:
 
         ``scratch`` (any size) takes the encoded bytes if they fit. Raises :class:`BlobDamaged`.
         """
-        index = self.index
-        for _ in range(2):
-            problem, vanished = "it is missing", False
-            for location in index.locations(wanted):
-                if location.raw_size != len(out):
-                    problem = f"it has {location.raw_size} bytes where {len(out)} are expected"
-                    continue
-                try:
-                    self._decode_at(wanted, location, out, kind, scratch)
-                except (IntegrityError, ObjectNotFound) as error:
-                    problem = f"pack {location.pack[:8]}, offset {location.offset}: {error.message}"
-                    vanished = vanished or isinstance(error, ObjectNotFound)
-                    continue
-                return location.length
-            if not vanished:
-                break
+        problem, vanished, index = "it is missing", False, None
+        for index in self._indexes_for(wanted):
+            length, problem, vanished = self._try_copies(index, wanted, out, kind, scratch)
+            if length is not None:
+                return length
+        if vanished:
             # Another machine may have put the pack's blobs into a new one since the index was read.
-            index = self.reload_index(index)
+            length, problem, _ = self._try_copies(self.reload_index(index), wanted, out, kind, scratch)
+            if length is not None:
+                return length
         raise BlobDamaged(f"Blob {wanted[:8]} cannot be read: {problem}.")
+
+    def _try_copies(
+        self, index: Index, wanted: str, out: memoryview, kind: FrameKind, scratch: memoryview | None
+    ) -> tuple[int | None, str, bool]:
+        """The length of the first sound copy's frame; else why there is none, and whether a pack was gone."""
+        problem, vanished = "it is missing", False
+        for location in index.locations(wanted):
+            if location.kind != kind:
+                continue
+            if location.raw_size != len(out):
+                problem = f"it has {location.raw_size} bytes where {len(out)} are expected"
+                continue
+            try:
+                self._decode_at(wanted, location, out, kind, scratch)
+            except (IntegrityError, ObjectNotFound) as error:
+                problem = f"pack {location.pack[:8]}, offset {location.offset}: {error.message}"
+                vanished = vanished or isinstance(error, ObjectNotFound)
+                continue
+            return location.length, "", False
+        return None, problem, vanished
 
     def _decode_at(
         self, wanted: str, location: Location, out: memoryview, kind: FrameKind, scratch: memoryview | None
@@ -329,6 +400,17 @@ class Repository:
         if scratch is None or len(scratch) < location.length:
             scratch = memoryview(bytearray(location.length))
         frame = scratch[: location.length]
+        try:
+            self._read_frame(wanted, location, frame, kind, out)
+        except IntegrityError:
+            # A byte may have been turned over on its way here.
+            if not self.storage.is_remote:
+                raise
+            self._read_frame(wanted, location, frame, kind, out)
+
+    def _read_frame(
+        self, wanted: str, location: Location, frame: memoryview, kind: FrameKind, out: memoryview
+    ) -> None:
         self.storage.load_into(packs.pack_name(location.pack), location.offset, frame)
         decode_expected(frame, wanted, kind, out)
 
@@ -339,19 +421,49 @@ class Repository:
         if saver.claim(identity, kind):
             encoded: EncodedBlob = encode_metadata(data, kind)
             saver.save(encoded)
-        self._remember(identity, kind, data)
+        self._keep(identity, kind, data)
         return identity
 
-    def _remember(self, identity: str, kind: FrameKind, data: bytes) -> bytes:
-        """Keep trees and piece lists: a backup needs them when it plans and again when it commits."""
+    def remembered(self, wanted: str, kind: FrameKind) -> bytes | None:
+        """A tree or piece list that was read or written before, by this process or (remote) this machine."""
+        if kind is FrameKind.DATA:
+            return None
+        known = self._metadata.get((wanted, kind))
+        if known is None:
+            known = self._cache.get(_BLOBS, wanted)
+            if known is not None:
+                self._remember(wanted, kind, known)
+        return known
+
+    def _keep(self, identity: str, kind: FrameKind, data: bytes) -> bytes:
         if kind is not FrameKind.DATA:
-            with self._index_lock:
-                if self._metadata_bytes + len(data) > MAX_REMEMBERED_SIZE:
-                    self._metadata, self._metadata_bytes = {}, 0
-                if (identity, kind) not in self._metadata:
-                    self._metadata[identity, kind] = data
-                    self._metadata_bytes += len(data)
+            self._remember(identity, kind, data)
+            self._cache.put(_BLOBS, identity, data)
         return data
+
+    def _remember(self, identity: str, kind: FrameKind, data: bytes) -> None:
+        """Keep trees and piece lists: a backup needs them when it plans and again when it commits."""
+        with self._metadata_lock:
+            if self._metadata_bytes + len(data) > MAX_REMEMBERED_SIZE:
+                self._metadata, self._metadata_bytes = {}, 0
+            if (identity, kind) not in self._metadata:
+                self._metadata[identity, kind] = data
+                self._metadata_bytes += len(data)
+
+    def fetch_metadata(self, blobs: Iterable[tuple[str, FrameKind]], cancel: Cancel | None = None) -> None:
+        """Read trees and piece lists that are going to be asked for, many at once where that pays.
+
+        One that cannot be read is passed over: whoever asks for it is told. Does nothing for a local disk.
+        """
+        if not self.storage.is_remote:
+            return
+
+        def load(blob: tuple[str, FrameKind]) -> None:
+            with contextlib.suppress(IntegrityError):
+                self.load_blob(*blob)
+
+        for _ in in_parallel(load, dict.fromkeys(blobs), self.storage.concurrency, cancel):
+            pass
 
     def piece_list(self, entry: TreeEntry) -> list[tuple[int, str]]:
         """Length and blob id of every piece of a file, in order. Raises :class:`IntegrityError`."""
