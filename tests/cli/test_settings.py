@@ -6,7 +6,14 @@ import pytest
 
 from zitcache.errors import UsageError
 from zitcache.events import Session
-from zitcache.tasks.settings import MAX_CONFIG_BYTES, Origin, resolve_cache, resolve_repository, warn_ignored
+from zitcache.tasks.settings import (
+    MAX_CONFIG_BYTES,
+    Origin,
+    load_config,
+    resolve_cache,
+    resolve_repository,
+    warn_ignored,
+)
 
 
 @pytest.fixture
@@ -137,3 +144,64 @@ def test_a_config_that_is_a_folder_or_under_a_file(environ: dict[str, str]) -> N
     path.parent.rmdir()
     path.parent.write_text("a file where the folder would be")
     assert resolve_repository(None, environ).origin is Origin.UNSET
+
+
+WHOLE = """
+repo = "/data/zitcache"
+kit = false
+[schedule]
+at = "0 3 * * *"
+backend = "cron"
+[retention]
+keep_daily = 14
+keep_tag = ["golden"]
+[night]
+drill_days = 7
+[notify]
+ping = "https://hc.example/uuid"
+on = "failure"
+[hooks]
+before = "mount /data"
+required = true
+[metrics]
+textfile = "/var/lib/node_exporter/zitcache.prom"
+[status]
+backup_hours = 48
+"""
+
+
+def test_every_section_is_read(environ: dict[str, str]) -> None:
+    write_config(environ, WHOLE)
+    found = load_config(environ)
+    assert found is not None
+    config = found[1]
+    assert (config.repo, config.kit, config.schedule.backend) == ("/data/zitcache", False, "cron")
+    assert (config.retention.keep_daily, config.retention.keep_weekly) == (14, 4)
+    assert (config.night.drill_days, config.status.backup_hours) == (7, 48)
+    assert config.notify.on == "failure" and config.hooks.required
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("[retention]\nkeep-daily = 7\n", 2, "Did you mean 'keep_daily'?"),
+        ("[retention]\nkeep_dayly = 7\n", 2, "Did you mean 'keep_daily'?"),
+        ("[notifi]\n", 1, "Did you mean 'notify'?"),
+        ("[schedule]\nzzz = 1\n", 2, "Known settings in [schedule]: at, backend."),
+        ('[schedule]\nbackend = "launchd"\n', 2, "launchd"),
+        ("[schedule]\nat = 5\n", 2, "schedule.at must be a text in quotes"),
+        ('[retention]\nkeep_daily = "many"\n', 2, "retention.keep_daily must be a whole number"),
+        ("[retention]\nkeep_daily = -5\n", 2, "retention.keep_daily"),
+        ("schedule = 5\n", 1, "schedule must be a section"),
+        ('[notify]\napprise = "dingtalk://x"\n', 2, "notify.apprise must be a list"),
+        ('kit = "yes"\n', 1, "kit must be true or false"),
+    ],
+)
+def test_a_wrong_section_names_the_line_and_what_was_meant(
+    environ: dict[str, str], text: str, line: int, said: str
+) -> None:
+    config = write_config(environ, text)
+    with pytest.raises(UsageError) as caught:
+        load_config(environ)
+    assert f"{config}, line {line}:" in caught.value.message
+    assert said in caught.value.message + str(caught.value.hint)

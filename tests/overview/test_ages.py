@@ -14,9 +14,10 @@ from zitcache.repository.checks import record_verified
 from zitcache.repository.repository import Repository
 from zitcache.repository.selection import Snapshot, list_snapshots
 from zitcache.schedule.history import Run, RunRecord, StepRecord
+from zitcache.schedule.sections import StatusConfig
 from zitcache.storage.local import LocalStorage
 from zitcache.tasks.backup import BackupRequest, backup
-from zitcache.tasks.overview import Limits, Moment, overview
+from zitcache.tasks.overview import Moment, overview
 from zitcache.tasks.overview.ages import DAY, iso_of
 from zitcache.tasks.overview.disk import growth_per_day
 
@@ -54,7 +55,7 @@ def run_of(step: str, days: float, exit_code: int = 0, data: bytes = b"null") ->
 def moment(
     what: str, repository: Repository, snapshots: list[Snapshot], runs: list[Run] | None = None
 ) -> Moment:
-    found = overview(repository, snapshots, runs or [], None, Limits(), now=NOW)
+    found = overview(repository, snapshots, runs or [], None, StatusConfig(), now=NOW)
     return next(each for each in found.moments if each.what == what)
 
 
@@ -120,11 +121,11 @@ def test_a_model_says_whether_it_is_protected(repository: Repository, tmp_path: 
 
     make_model(tmp_path / "cache/models/new--one/snapshots/master")
     stock = inventory(tmp_path / "cache")
-    found = overview(repository, [aged(repository, 1)], [], stock, Limits(), now=NOW)
+    found = overview(repository, [aged(repository, 1)], [], stock, StatusConfig(), now=NOW)
     states = {state.id: state for state in found.models}
     assert states["a/b"].snapshot_id is not None and states["a/b"].in_cache == "complete"
     assert states["new/one"].snapshot_id is None
-    (only,) = overview(repository, [aged(repository, 1)], [], None, Limits(), now=NOW).models
+    (only,) = overview(repository, [aged(repository, 1)], [], None, StatusConfig(), now=NOW).models
     assert only.in_cache == "absent" and only.snapshot_id is not None
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from zitcache.schedule.notify import Message, NotifyConfig, Teller, run_hook, scrub
+from zitcache.schedule.notify import Message, Teller, run_hook, scrub
+from zitcache.schedule.sections import NotifyConfig
 
 GOOD = Message("Backup fine", "32.8 GB are safe.", "ok", 0, log="line 1\nline 2")
 BAD = Message("Backup failed", "No space left.", "failure", 5, log="the log", data={"exit_code": 5})

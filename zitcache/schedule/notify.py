@@ -15,42 +15,20 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 
 from zitcache.events import Notice
+from zitcache.schedule.sections import Level, NotifyConfig
 
 TIMEOUT_SECONDS = 10.0
 HOOK_TIMEOUT_SECONDS = 600.0
 MAX_PING_BODY = 100_000
 """Bytes of the log that go with a ping: what healthchecks.io takes."""
 
-Level = Literal["ok", "warning", "failure"]
 _ORDER: dict[str, int] = {"ok": 0, "warning": 1, "failure": 2}
 _SECRET = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)[^\s'\"]+")
-
-
-class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[notify]`` of the configuration.
-
-    ``ping``: a healthchecks-style URL. ``webhook``: gets a POST with one JSON object. ``apprise``: URLs for
-    Apprise (needs ``pip install 'zitcache[notify]'``). ``on``: the least level that the last two are told of.
-    """
-
-    ping: str | None = None
-    webhook: str | None = None
-    apprise: list[str] = []
-    on: Level = "warning"
-
-
-class HookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[hooks]``: shell commands. A failing ``before`` skips the night when ``required``."""
-
-    before: str | None = None
-    after: str | None = None
-    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)

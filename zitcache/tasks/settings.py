@@ -1,6 +1,6 @@
 """Which repository and which cache: flag > environment > configuration file > unset.
 
-The configuration is TOML with the keys ``repo`` and ``cache``, read from ``$ZITCACHE_CONFIG``, else
+The configuration is TOML (what may stand in it: ``configuration``), read from ``$ZITCACHE_CONFIG``, else
 ``$XDG_CONFIG_HOME/zitcache/config.toml``, else ``~/.config/zitcache/config.toml``. Empty values count as
 unset. A leading ``~`` is expanded everywhere (cron and systemd do not do it); a relative path in the
 configuration is taken from the folder of that file, so that both can travel on a data disk together.
@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from importlib import import_module
 from pathlib import Path
 
 from zitcache.errors import UsageError
 from zitcache.events import Session
+from zitcache.tasks.configuration import Config, bad, parse_config
 
 MAX_CONFIG_BYTES = 1 << 20
-KNOWN_KEYS = ("repo", "cache")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -82,7 +80,7 @@ def config_path(environ: Mapping[str, str] = os.environ) -> tuple[Path | None, b
     return (Path(base) / "zitcache" / "config.toml", False) if base.startswith("/") else (None, False)
 
 
-def load_config(environ: Mapping[str, str] = os.environ) -> tuple[Path, dict[str, str]] | None:
+def load_config(environ: Mapping[str, str] = os.environ) -> tuple[Path, Config] | None:
     """The configuration file and what it sets; None when there is none.
 
     Raises ``UsageError`` when it was named and is missing, cannot be read, or holds anything unknown.
@@ -105,8 +103,8 @@ def load_config(environ: Mapping[str, str] = os.environ) -> tuple[Path, dict[str
             hint=f"See: ls -l {path}",
         ) from error
     if len(raw) > MAX_CONFIG_BYTES:
-        raise _bad(path, None, f"it is larger than {MAX_CONFIG_BYTES} bytes")
-    return path, _parse(path, raw)
+        raise bad(path, None, f"it is larger than {MAX_CONFIG_BYTES} bytes")
+    return path, parse_config(path, raw)
 
 
 def _resolve(flag: str | None, option: str, variable: str, key: str, environ: Mapping[str, str]) -> Setting:
@@ -121,11 +119,12 @@ def _resolve(flag: str | None, option: str, variable: str, key: str, environ: Ma
             empty.append(source)
     config = load_config(environ)
     found = Setting(None, Origin.UNSET)
-    if config is not None and key in config[1]:
+    if config is not None:
         path, values = config
-        if values[key]:
-            found = Setting(_from_config(values[key], path, environ), Origin.CONFIG, str(path))
-        else:
+        value = getattr(values, key)
+        if value:
+            found = Setting(_from_config(value, path, environ), Origin.CONFIG, str(path))
+        elif value is not None:
             empty.append(f"{key} in {path}")
     return replace(found, empty=tuple(empty))
 
@@ -150,54 +149,3 @@ def _from_config(value: str, config: Path, environ: Mapping[str, str]) -> str:
     if expanded.startswith("/") or _URL.match(expanded):
         return expanded
     return os.path.normpath(config.absolute().parent / expanded)
-
-
-def _parse(path: Path, raw: bytes) -> dict[str, str]:
-    tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise _bad(path, raw.count(b"\n", 0, error.start) + 1, "it is not UTF-8 text") from None
-    try:
-        values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        reason = str(error) or "it is nested too deeply"
-        match = re.search(r"\(at line (\d+), column \d+\)", reason)
-        line = int(match[1]) if match else text.count("\n") + 1
-        raise _bad(path, line, reason.partition(" (at ")[0]) from None
-    result: dict[str, str] = {}
-    for key, value in values.items():
-        if key not in KNOWN_KEYS:
-            raise _unknown_key(path, text, key)
-        if not isinstance(value, str):
-            raise _bad(
-                path, _line_of(text, key), f'{key} must be a text in quotes, as in {key} = "/data/zitcache"'
-            )
-        if "\0" in value:
-            raise _bad(path, _line_of(text, key), f"{key} holds a NUL character")
-        result[key] = value
-    return result
-
-
-def _unknown_key(path: Path, text: str, key: str) -> UsageError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(key.lower(), (*KNOWN_KEYS, "repository"), n=1)
-    suggestion = "repo" if near == ["repository"] else near[0] if near else None
-    reason = f"there is no setting {key!r}"
-    hint = f"Did you mean {suggestion!r}?" if suggestion else f"Known settings: {', '.join(KNOWN_KEYS)}."
-    return _bad(path, _line_of(text, key), reason, hint)
-
-
-def _line_of(text: str, key: str) -> int | None:
-    """The line that sets ``key``, found well enough to show: quoted, dotted and table forms included."""
-    pattern = re.compile(rf"""^\s*\[*\s*["']?{re.escape(key)}["']?\s*[=.\]]""", re.MULTILINE)
-    match = pattern.search(text)
-    return text.count("\n", 0, match.end()) + 1 if match else None
-
-
-def _bad(path: Path, line: int | None, reason: str, hint: str | None = None) -> UsageError:
-    place = f"{path}, line {line}" if line else str(path)
-    return UsageError(
-        f"The configuration is not usable: {place}: {reason}.", hint=hint or f"Correct it: {path}"
-    )

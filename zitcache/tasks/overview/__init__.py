@@ -16,7 +16,8 @@ from zitcache.cache.inventory import Inventory
 from zitcache.repository.repository import Repository
 from zitcache.repository.selection import Snapshot, newest_good
 from zitcache.schedule.history import Run
-from zitcache.tasks.overview.ages import Limits, Moment, epoch_of, moments
+from zitcache.schedule.sections import StatusConfig
+from zitcache.tasks.overview.ages import Moment, epoch_of, moments
 from zitcache.tasks.overview.disk import DiskForecast, forecast
 
 
@@ -53,7 +54,7 @@ def overview(
     snapshots: Sequence[Snapshot],
     runs: Sequence[Run],
     stock: Inventory | None,
-    limits: Limits,
+    limits: StatusConfig,
     *,
     now: float | None = None,
 ) -> Overview:
@@ -103,4 +104,4 @@ def model_states(snapshots: Sequence[Snapshot], stock: Inventory | None, now: fl
     return states
 
 
-__all__ = ["DiskForecast", "Limits", "ModelState", "Moment", "Overview", "model_states", "overview"]
+__all__ = ["DiskForecast", "ModelState", "Moment", "Overview", "model_states", "overview"]

@@ -13,18 +13,10 @@ from zitcache.repository.checks import verified_packs
 from zitcache.repository.repository import Repository
 from zitcache.repository.selection import Snapshot
 from zitcache.schedule.history import Run, last_with_step
+from zitcache.schedule.sections import StatusConfig
 
 HOUR, DAY = 3600.0, 86400.0
 PROOF_STEPS = ("proof", "drill")
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section ``[status]`` of the configuration: from how many hours or days on something is stale."""
-
-    backup_hours: float = 36.0
-    check_days: float = 40.0
-    drill_days: float = 40.0
-    proof_days: float = 40.0
 
 
 class Moment(msgspec.Struct, kw_only=True):
@@ -45,7 +37,11 @@ class Moment(msgspec.Struct, kw_only=True):
 
 
 def moments(
-    repository: Repository, snapshots: Sequence[Snapshot], runs: Sequence[Run], limits: Limits, now: float
+    repository: Repository,
+    snapshots: Sequence[Snapshot],
+    runs: Sequence[Run],
+    limits: StatusConfig,
+    now: float,
 ) -> list[Moment]:
     """The four of them, from what is really there, and from the history where nothing else tells."""
     good = [epoch_of(snapshot.record.time) for snapshot in snapshots if snapshot.is_good]
