@@ -24,6 +24,7 @@ CONTRACT: dict[str, set[str] | list[set[str]]] = {
     "models": [{"id", "revision", "layout", "path", "files", "size_bytes", "complete", "problems"}],
     "checksum": {"cache", "files", "bytes_read", "seconds", "output", "sha256sums", "fingerprints"},
     "verify": {"files_checked", "damaged", "missing", "extra", "proof", "proofs"},
+    "env": {"variables", "cache", "selected", "installed", "written", "changes"},
     "generate": {"images", "seconds_load"},
     "clean": {"items", "bytes_found", "bytes_freed", "dry_run"},
     "check": {"blobs_checked", "bytes_read", "damaged"},

@@ -34,6 +34,7 @@ class Block:
     start: int
     end: int
     lines: tuple[str, ...]
+    newline: bytes
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -53,7 +54,8 @@ def find_blocks(data: bytes) -> list[Block]:
             continue
         inside = data[begin.end() : mark.start()].decode(errors="surrogateescape")
         lines = tuple(line.rstrip("\r") for line in inside.split("\n")[:-1])
-        blocks.append(Block(begin.start(), mark.end(), lines))
+        newline = b"\r\n" if begin[0].endswith(b"\r\n") else b"\n"
+        blocks.append(Block(begin.start(), mark.end(), lines, newline))
         begin = None
     if begin is not None:
         raise BrokenBlock(data.count(b"\n", 0, begin.start()) + 1)
@@ -65,7 +67,7 @@ def without_blocks(data: bytes) -> bytes:
     for block in reversed(find_blocks(data)):
         start = block.start
         if JOINED in block.lines and block.end == len(data):
-            start -= 2 if data[:start].endswith(b"\r\n") else 1
+            start -= len(block.newline)
         data = data[: max(start, 0)] + data[block.end :]
     return data
 
@@ -87,11 +89,10 @@ def with_block(data: bytes, content: Sequence[str], offset: int, *, made: bool =
 
 def with_content(data: bytes, content: Sequence[str]) -> bytes:
     """``data`` with the blocks that are in it where they are, holding ``content`` now."""
-    newline = newline_of(data)
     for block in reversed(find_blocks(data)):
         notes = [line for line in block.lines if line in {MADE, JOINED}]
         lines = [BEGIN, ABOUT, *notes, *content, END, ""]
-        text = newline.join(line.encode() for line in lines)
+        text = block.newline.join(line.encode() for line in lines)
         data = data[: block.start] + text + data[block.end :]
     return data
 

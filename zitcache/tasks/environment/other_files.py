@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from zitcache.tasks.environment.shell_lines import Assignment, commands, logical_lines
+from zitcache.tasks.environment.shell_lines import Assignment, logical_lines
 
 _NAME_VALUE = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*", re.DOTALL)
 _PAM_CONF = re.compile(r"(DEFAULT|OVERRIDE)=(?:\"([^\"]*)\"|(\S*))")
@@ -48,13 +48,37 @@ def environment_d_settings(text: str) -> list[Assignment]:
         match = _NAME_VALUE.fullmatch(line)
         if match is None or line.lstrip()[:1] in {"#", ";"}:
             continue
-        words = commands(f"x={match[2]}" if not match[2] else match[2])
-        word = words[0][0] if words and match[2] else None
-        value = word.text if word else ""
+        value = _env_file_value(match[2])
         # Only environment.d puts variables in, within quotes, too; "$$" is a dollar sign.
         literal = "$" not in value.replace("$$", "")
         found.append(Assignment(match[1], value.replace("$$", "$"), first, literal, end=last))
     return found
+
+
+def _env_file_value(text: str) -> str:
+    """The value as systemd's ``parse_env_file`` takes it: quotes may begin anywhere, spaces need none."""
+    value, kept, quote, place = "", 0, "", 0
+    while place < len(text):
+        character, following = text[place], text[place + 1 : place + 2]
+        if character == "\\" and following and quote != "'":
+            # In double quotes it escapes these alone.
+            value += following if not quote or following in '"\\`$' else character + following
+            place += 1
+            kept = len(value)
+        elif quote:
+            if character == quote:
+                quote = ""
+            else:
+                value += character
+            kept = len(value)
+        elif character in "'\"":
+            quote = character
+        else:
+            value += character
+            if character not in " \t":
+                kept = len(value)
+        place += 1
+    return value[:kept]
 
 
 def system_conf_settings(text: str) -> list[Assignment]:

@@ -193,7 +193,9 @@ def _of_command(words: list[Word], exported: set[str]) -> Iterator[Assignment]:
 
 
 def _without_leading(words: list[Word]) -> list[Word]:
-    """The command itself: without ``then`` and the like, and without the pattern of a ``case``."""
+    """The command itself: without ``then`` and the like, and without the head of a ``case``."""
+    if words and words[0].text == "case" and any(word.text == "in" for word in words):
+        words = words[[word.text for word in words].index("in") + 1 :]
     while words and (words[0].text in _LEADING_WORDS or words[0].text.endswith(")")):
         words = words[1:]
     return words

@@ -54,9 +54,12 @@ def check_variables(variables: Mapping[str, str]) -> None:
 
 def unsuitable(variables: Mapping[str, str], syntax: Syntax) -> str | None:
     """Why ``variables`` cannot be written in ``syntax``, as a phrase; None when they can."""
-    if syntax is not Syntax.PAM:
-        return None
     for name, value in variables.items():
+        if syntax is Syntax.SYSTEM_CONF and "%" in value:
+            # Doubled since version 250, literal before.
+            return f"not every version of systemd reads the percent sign in the value of {name} alike"
+        if syntax is not Syntax.PAM:
+            continue
         if "#" in value or value[:1] in {"'", '"'} or value != value.strip() or value.endswith("\\"):
             return f"it has no way to write the value {value!r} of {name}"
     return None
@@ -116,8 +119,8 @@ def _escape(value: str) -> str:
 
 
 def _system_conf(name: str, value: str) -> str:
-    """A word with C escapes, in which ``%`` begins a specifier and ``$`` is nothing special."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    """A word with C escapes, in which ``$`` is nothing special."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{name}={escaped}"'
 
 
