@@ -15,6 +15,7 @@ from pathlib import Path
 from zitcache.machine.mount_table import Mount
 
 SYSFS = Path("/sys")
+DEVICES = "/dev"
 _DELETED = " (deleted)"
 _MAX_LAYERS = 16
 _IN_MEMORY = ("zram", "ram")
@@ -59,7 +60,7 @@ def disks_of(mount: Mount) -> Disks:
 def _folder(mount: Mount) -> Path | None:
     """The device's folder in ``/sys``: by the number of the file system, else (Btrfs) of what was mounted."""
     numbers = [mount.device]
-    if mount.source.startswith("/dev/"):
+    if mount.source.startswith(f"{DEVICES}/"):
         with contextlib.suppress(OSError):
             status = os.stat(mount.source)
             if stat.S_ISBLK(status.st_mode):
