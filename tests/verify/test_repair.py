@@ -331,7 +331,7 @@ def test_repair_and_quick_exclude_each_other(place: Place) -> None:
 def test_a_full_disk_while_repairing_leaves_the_old_file(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import zitcache.tasks.fetching as fetching
+    import zitcache.tasks.fetching.writing as fetching
 
     flip_bit(place.cache / SHARD, 8 * MIB)
     damaged = (place.cache / SHARD).read_bytes()
@@ -350,7 +350,7 @@ def test_a_full_disk_while_repairing_leaves_the_old_file(
 
 _REPAIR = """
 import sys, os, time
-import zitcache.tasks.fetching as fetching
+import zitcache.tasks.fetching.writing as fetching
 from zitcache.events import Session
 from zitcache.tasks.verify import VerifyRequest, verify
 written = 0

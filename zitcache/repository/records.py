@@ -17,6 +17,8 @@ from zitcache.errors import IntegrityError
 
 FORMAT_VERSION = 1
 MIB = 1 << 20
+MAX_PIECE_SIZE = 64 * MIB
+"""Of any piece of a file. What a repository cuts itself is smaller, but copies may come from one that did not."""
 
 HexId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
@@ -28,7 +30,7 @@ Path = Annotated[str, msgspec.Meta(min_length=1, max_length=65536)]
 class CuttingRules(msgspec.Struct, frozen=True, kw_only=True):
     """How files are cut (bytes). Fixed for the life of a repository: see ``zitcache.cache.cutting``."""
 
-    piece_size: Annotated[int, msgspec.Meta(ge=4096, le=64 * MIB)] = 4 * MIB
+    piece_size: Annotated[int, msgspec.Meta(ge=4096, le=MAX_PIECE_SIZE)] = 4 * MIB
     merge_below: Annotated[int, msgspec.Meta(ge=0, le=64 * MIB)] = MIB
 
 

@@ -62,6 +62,16 @@ class ReserveStorage:
         """See :class:`Storage`."""
         return self.inner.location
 
+    @property
+    def is_remote(self) -> bool:
+        """See :class:`Storage`."""
+        return self.inner.is_remote
+
+    @property
+    def concurrency(self) -> int:
+        """See :class:`Storage`."""
+        return self.inner.concurrency
+
     def store(self, name: str, data: Buffer) -> None:
         """See :meth:`Storage.store`."""
         self._with_reserve(lambda: self.inner.store(name, data))

@@ -38,20 +38,24 @@ class Lease:
             self._pool.give_back(self._whole)
 
 
+_LARGE_AT_ONCE = 2
+
+
 class BufferPool:
-    """At most ``count`` buffers of ``size`` bytes, made when first needed."""
+    """At most ``count`` buffers of ``size`` bytes, made when first needed, and two of any larger size."""
 
     def __init__(self, count: int, size: int) -> None:
         self._free: list[mmap.mmap] = []
         self._unmade = count
         self._size = size
+        self._large_left = _LARGE_AT_ONCE
         self._changed = threading.Condition()
         self._closed = False
 
     def lease(self, length: int, holders: int) -> Lease:
         """A buffer for ``holders`` users; waits for a free one. ``Interrupted`` after :meth:`close`."""
         if length > self._size:
-            raise ValueError(f"a piece of {length} bytes does not fit a buffer of {self._size}")
+            return Lease(self, self._make_large(length), length, holders)
         with self._changed:
             while not self._free and not self._unmade and not self._closed:
                 self._changed.wait()
@@ -64,11 +68,23 @@ class BufferPool:
                 whole = page_aligned(max(self._size, 1))
         return Lease(self, whole, length, holders)
 
+    def _make_large(self, length: int) -> mmap.mmap:
+        """For the rare piece that was cut by other rules than those the pool was made for."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._large_left or self._closed)
+            if self._closed:
+                raise Interrupted
+            self._large_left -= 1
+        return page_aligned(length)
+
     def give_back(self, whole: mmap.mmap) -> None:
         """Called by the last holder of a lease."""
         with self._changed:
-            self._free.append(whole)
-            self._changed.notify()
+            if len(whole) > max(self._size, 1):
+                self._large_left += 1
+            else:
+                self._free.append(whole)
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Wake everyone who waits: no more leases."""
