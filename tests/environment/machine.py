@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,3 +94,40 @@ def shell(
         check=False,
         timeout=60,
     )
+
+
+NOBODY = 65534
+
+
+def as_nobody(work: Callable[[], object], **environ: str) -> Any:
+    """What ``work`` gives in a process of another user, as JSON types. Needs root.
+
+    A fork, because the files of this Python need not be readable for others.
+    """
+    needs_root()
+    import zitcache.tasks.environment.own_plan  # noqa: F401 - nothing can be imported later on
+
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.environ.clear()
+            os.environ.update({"PATH": os.defpath, **environ})
+            os.chdir("/")
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            try:
+                answer: object = {"value": work()}
+            except BaseException as error:
+                answer = {"error": f"{type(error).__name__}: {error}", "hint": getattr(error, "hint", None)}
+            os.write(write, json.dumps(answer).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        answer = json.loads(pipe.read())
+    os.waitpid(child, 0)
+    if "error" in answer:
+        raise AssertionError(f"{answer['error']} | {answer['hint']}")
+    return answer["value"]

@@ -103,7 +103,7 @@ def test_what_the_shell_would_not_expand_is_literal(value: str) -> None:
     [
         (DEBIAN_BASHRC.decode(), 6),
         ('[ -z "$PS1" ] && return\n', 1),
-        ('a=1\n[[ $- != *i* ]] && return', 2),
+        ("a=1\n[[ $- != *i* ]] && return", 2),
         ("if [ -t 1 ]; then exec fish; fi", 1),
         ("case $- in *i*) ;; *) return;; esac", 1),
         ("exit 0", 1),

@@ -93,7 +93,9 @@ def generated(tmp_path: Path, text: str) -> dict[str, str]:
     done = subprocess.run([GENERATOR], env=environ, capture_output=True, text=True, check=True)
     # Its output is for a shell, but for a tilde at the beginning, which it does not quote.
     script = f'{done.stdout}\nprintf "%s\\0" "$HF_HOME" "$MODELSCOPE_CACHE"'
-    words = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split("\0")
+    words = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split(
+        "\0"
+    )
     return {"HF_HOME": words[0], "MODELSCOPE_CACHE": words[1]}
 
 
@@ -112,7 +114,7 @@ def test_systemd_reads_an_environment_file_as_it_was_meant(tmp_path: Path, value
 @pytest.mark.root
 @pytest.mark.parametrize("value", [value for value in VALUES if "%" not in value])
 def test_systemd_reads_default_environment_as_it_was_meant(value: str) -> None:
-    """The manager in its test mode, which only a plain user may start; ``Environment=`` has the same parser."""
+    """The manager in its test mode, for plain users alone; ``Environment=`` goes through the same parser."""
     manager = "/usr/lib/systemd/systemd"
     if os.geteuid() != 0 or not os.path.exists(manager):
         pytest.skip("needs root (to become a plain user) and systemd")
@@ -134,7 +136,7 @@ def test_systemd_reads_default_environment_as_it_was_meant(value: str) -> None:
         done = subprocess.run(
             [manager, "--user", "--test", "--unit=default.target"],
             user=65534, group=65534, extra_groups=[], check=False, capture_output=True, text=True, timeout=60,
-            env={"HOME": "/nonexistent", "XDG_RUNTIME_DIR": str(place / "run"), "SYSTEMD_UNIT_PATH": str(place)},
+            env={"XDG_RUNTIME_DIR": str(place / "run"), "SYSTEMD_UNIT_PATH": str(place), "HOME": "/none"},
         )  # fmt: skip
     finally:
         shutil.rmtree(place)
@@ -226,7 +228,9 @@ def test_other_peoples_quotes_in_etc_environment_are_understood() -> None:
 
 
 def test_other_peoples_systemd_files_are_understood() -> None:
-    conf = '[Manager]\nDefaultEnvironment=A=1 "HF_HOME=/a b" \\\n  MODELSCOPE_CACHE=/c\n#DefaultEnvironment=B=2\n'
+    conf = (
+        '[Manager]\nDefaultEnvironment=A=1 "HF_HOME=/a b" \\\n  MODELSCOPE_CACHE=/c\n#DefaultEnvironment=B=2'
+    )
     assert [(one.name, one.value, one.line) for one in system_conf_settings(conf)] == [
         ("A", "1", 2), ("HF_HOME", "/a b", 2), ("MODELSCOPE_CACHE", "/c", 2)
     ]  # fmt: skip

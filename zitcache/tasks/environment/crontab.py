@@ -82,9 +82,7 @@ def plan_crontab(variables: Mapping[str, str], where: Surroundings, session: Ses
     except BrokenBlock as error:
         _warn(session, f"line {error.line} has a zitcache mark without its partner; it is left as it is")
         return None
-    contradicting = [
-        one for one in crontab_settings(bare) if one.name in variables and one.value != variables[one.name]
-    ]
+    contradicting = _contradicting(bare, variables)
     if not (has_block or contradicting) and where.is_root and pam_reaches_cron(where):
         return None
     content = write_lines(variables, Syntax.CRONTAB)
@@ -95,9 +93,20 @@ def plan_crontab(variables: Mapping[str, str], where: Surroundings, session: Ses
     first = max((one.line for one in contradicting if one.line <= above), default=0)
     offset = sum(len(line) for line in _bytes(bare).splitlines(keepends=True)[:first])
     after = with_block(_bytes(bare), content, offset)
-    return CrontabChange(
-        text, after.decode(errors="surrogateescape"), tuple(one for one in contradicting if one.line > above)
-    )
+    new = after.decode(errors="surrogateescape")
+    block_line = after.count(b"\n", 0, find_blocks(after)[0].start) + 1
+    rivals = tuple(one for one in _contradicting(new, variables) if one.line > block_line)
+    return CrontabChange(text, new, rivals)
+
+
+def warn_of_crontab_rivals(change: CrontabChange, session: Session) -> None:
+    """Say which lines further down set one of the variables to something else."""
+    for one in change.rivals:
+        session.warn(
+            "old-setting",
+            f"The crontab sets {one.name} to {one.value} in line {one.line}; that counts for what is below.",
+            f"Delete line {one.line}: crontab -e",
+        )
 
 
 def plan_crontab_removal(where: Surroundings, session: Session) -> CrontabChange | None:
@@ -143,6 +152,12 @@ def pam_reaches_cron(where: Surroundings) -> bool:
             if len(words) >= 2 and (words[0] == "@include" or words[1] in {"include", "substack"}):
                 pending.append(words[-1])
     return False
+
+
+def _contradicting(text: str, variables: Mapping[str, str]) -> list[Assignment]:
+    return [
+        one for one in crontab_settings(text) if one.name in variables and one.value != variables[one.name]
+    ]
 
 
 def _read_or_warn(where: Surroundings, session: Session) -> str | None:

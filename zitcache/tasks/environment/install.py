@@ -20,6 +20,7 @@ from zitcache.tasks.environment.crontab import (
     apply_crontab,
     plan_crontab,
     plan_crontab_removal,
+    warn_of_crontab_rivals,
 )
 from zitcache.tasks.environment.placing import settings_of
 from zitcache.tasks.environment.reached import warn_of_others, warn_of_restart
@@ -49,10 +50,10 @@ def plan_writing(variables: Mapping[str, str], session: Session) -> Plan:
     for change in changes:
         warn_of_rivals(change, session)
     crontab = plan_crontab(variables, where, session)
+    if crontab is not None:
+        warn_of_crontab_rivals(crontab, session)
     handled = {str(change.target.path) for change in changes}
-    warn_of_others(
-        variables, where, session, handled | ({LABEL} if crontab and not crontab.rivals else set())
-    )
+    warn_of_others(variables, where, session, handled if crontab is None else {*handled, LABEL})
     needed = tuple(change for change in changes if change.needed)
     if crontab is not None and crontab.before == crontab.after:
         crontab = None
