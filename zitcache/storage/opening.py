@@ -29,8 +29,8 @@ def open_storage(location: str) -> Storage:
             raise UsageError(f"{location} does not name a directory here: file:///absolute/path does.")
         return LocalStorage(os.fsdecode(unquote("/" + path, errors="surrogateescape")))
     if scheme == "s3":
-        raise UsageError(
-            f"This version cannot store in S3 yet: {location}.",
-            hint="Use a directory on the data disk: zitcache init /path/on/the/data/disk",
-        )
+        from zitcache.storage.s3.location import parse_location
+        from zitcache.storage.s3.storage import S3Storage
+
+        return S3Storage(parse_location(location))
     raise UsageError(f"{scheme}:// is no kind of storage that zitcache knows: {location}.")
