@@ -57,6 +57,15 @@ def test_modelscope_legacy_layouts(tmp_path: Path, folder: str, layout: str) -> 
     assert model.label == "Qwen/Qwen3.5-0.8B@master"
 
 
+def test_modelscope_cache_set_to_hub_puts_new_models_there(tmp_path: Path) -> None:
+    folder = tmp_path / "hub/models/Tongyi-MAI--Z-Image-Turbo/snapshots/master"
+    write(folder, CONFIG)
+    for root in (tmp_path, tmp_path / "hub"):
+        model = only(root)
+        assert facts(model) == (MODEL, "master", "modelscope")
+        assert (model.path, model.base) == (folder, tmp_path / "hub")
+
+
 def test_a_legacy_folder_with_one_stray_file_counts_because_the_sdk_takes_it(tmp_path: Path) -> None:
     write(tmp_path / "models/a/b", {"stray.txt": b""})
     assert facts(only(tmp_path)) == ("a/b", UNKNOWN_REVISION, "modelscope-legacy")

@@ -142,6 +142,10 @@ def _cache(base: Path, *, plain_owners: bool) -> Iterator[ModelLocation]:
             yield from _models_folder(child, base / "models")
         elif "--" in child.name and is_directory(child / "snapshots"):
             yield from _modelscope_snapshots(child, base)
+    # Where new models go when MODELSCOPE_CACHE names `hub/`, as it must for the older SDK's default cache.
+    for child in _directories(hub / "models"):
+        if "--" in child.name and is_directory(child / "snapshots"):
+            yield from _modelscope_snapshots(child, hub)
     yield from _owners(base / "models", base, Layout.MODELSCOPE_LEGACY)
     yield from _owners(hub / "models", base, Layout.MODELSCOPE_LEGACY_HUB)
     if plain_owners:

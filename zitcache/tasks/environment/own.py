@@ -121,7 +121,8 @@ class _Maker:
     def _forget(self, name: str, before: OwnNote) -> None:
         """Take away what was made earlier and is no more in the shared cache, if it is still ours."""
         path = self.own / name
-        if _state(path, name, before) not in {"link", "copy"}:
+        behind_link = any(parent.is_symlink() for parent in path.parents if self.own in parent.parents)
+        if behind_link or _state(path, name, before) not in {"link", "copy"}:
             return
         path.unlink()
         self.report.removed += 1
@@ -135,11 +136,8 @@ class _Maker:
 
     def _directory(self, directory: Path) -> None:
         """Make a directory, which must not be a symlink: behind it the shared cache could lie."""
-        if directory != self.own and directory.is_symlink():
-            raise UsageError(
-                f"{directory} is a symlink; in a cache of your own it must be a directory.",
-                hint=f"Remove the link and repeat: rm {shlex.quote(str(directory))}",
-            )
+        if directory != self.own:
+            _refuse_link(directory)
         if directory.is_dir():
             if directory != self.own:
                 self._directory(directory.parent)
@@ -189,6 +187,7 @@ def _without_conflicts(own: Path, note: OwnNote, plans: list[OwnModel], session:
                 f"{plan.model.id} is in the shared cache twice; {folders[plan.folder]} is used, not {root}.",
             )
             continue
+        _refuse_link((own / plan.folder).parent)
         ours = any(name.startswith(f"{plan.folder}/") for name in made)
         if os.path.lexists(own / plan.folder) and not ours:
             session.warn(
@@ -199,6 +198,14 @@ def _without_conflicts(own: Path, note: OwnNote, plans: list[OwnModel], session:
             continue
         kept.append(plan)
     return kept
+
+
+def _refuse_link(directory: Path) -> None:
+    if directory.is_symlink():
+        raise UsageError(
+            f"{directory} is a symlink; in a cache of your own it must be a directory.",
+            hint=f"Remove the link and repeat: rm {shlex.quote(str(directory))}",
+        )
 
 
 def _refuse_overlap(own: Path, shared: Path) -> None:

@@ -59,8 +59,9 @@ def _plain(shared: Path, model: Model, folder: str) -> Iterator[Entry]:
     """The files of the model where they are in the shared cache, each a link to the bytes."""
     root = model.location.root
     for file in model.files:
-        inside = os.path.relpath(shared / file.path, root)
-        yield Entry(f"{folder}/{inside}", target=_real(shared, file.content_path))
+        if os.path.basename(file.path) not in BOOKKEEPING_FILES:
+            inside = os.path.relpath(shared / file.path, root)
+            yield Entry(f"{folder}/{inside}", target=_real(shared, file.content_path))
     for name in sorted(BOOKKEEPING_FILES):
         if (model.path / name).is_file():
             inside = os.path.relpath(model.path / name, root)

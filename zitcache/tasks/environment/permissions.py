@@ -58,8 +58,10 @@ def _files(shared: Path, models: Iterable[Model]) -> Iterator[str]:
 
 
 def _folders(model: Model) -> Iterator[str]:
-    for directory, _, _ in os.walk(model.location.root):
-        yield directory
+    yield str(model.location.root)
+    for directory, names, _ in os.walk(model.location.root):
+        # Named by the one above: a folder that cannot be listed is not walked.
+        yield from (os.path.join(directory, name) for name in names)
 
 
 def _can_list(folder: str) -> bool:
