@@ -57,6 +57,9 @@ KNOWN_FEATURES: frozenset[str] = frozenset()
 MAX_CONFIG_SIZE = 1 << 20
 MAX_REMEMBERED_SIZE = 32 << 20
 _BLOBS = "blobs"
+LOCAL_PACK_SIZE = 64 << 20
+REMOTE_PACK_SIZE = 32 << 20
+"""Of new repositories. A pack waits in memory while it is sent, and several are on their way at once."""
 MAX_INDEX_BLOBS = 1 << 20
 """Blobs in one index object, which has some 100 bytes for each: far below what a frame may hold."""
 _INDEX_ROUNDS = 5
@@ -93,6 +96,7 @@ class Repository:
             id=os.urandom(16).hex(),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             cutting=cutting or CuttingRules(),
+            pack_size=REMOTE_PACK_SIZE if storage.is_remote else LOCAL_PACK_SIZE,
         )
         data = msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
         if not storage.create(CONFIG, data):
@@ -273,6 +277,10 @@ class Repository:
             self.unindexed_packs = []
         return written
 
+    def load_index_object(self, name: str) -> IndexRecord:
+        """One index object by its full name. Raises ``ObjectNotFound`` or :class:`IntegrityError`."""
+        return self._load_object(name, FrameKind.INDEX, IndexRecord)
+
     def objects(self, folder: str) -> list[tuple[str, float]]:
         """Name and time of writing of every object in a folder, by name; foreign files are left out."""
         return sorted(
@@ -450,6 +458,14 @@ class Repository:
                 self._metadata[identity, kind] = data
                 self._metadata_bytes += len(data)
 
+    def learn_metadata(self, other: Repository, blobs: Iterable[tuple[str, int]]) -> None:
+        """Take over trees and piece lists that ``other`` remembers: their ids say that they are right."""
+        for identity, number in blobs:
+            kind = FrameKind(number)
+            known = other.remembered(identity, kind)
+            if known is not None:
+                self._keep(identity, kind, known)
+
     def fetch_metadata(self, blobs: Iterable[tuple[str, FrameKind]], cancel: Cancel | None = None) -> None:
         """Read trees and piece lists that are going to be asked for, many at once where that pays.
 
@@ -505,6 +521,7 @@ class Repository:
         if len(set(snapshot.trees)) != len(snapshot.trees):
             raise IntegrityError("The snapshot lists a part of its tree twice.")
         entries: list[TreeEntry] = []
+        self.fetch_metadata((tree_id, FrameKind.TREE) for tree_id in snapshot.trees)
         for tree_id in snapshot.trees:
             data = self.load_blob(tree_id, FrameKind.TREE)
             entries.extend(decode_record(data, TreeRecord, "tree of a snapshot").entries)

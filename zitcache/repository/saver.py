@@ -1,8 +1,9 @@
 """Saving blobs from many threads into packs, each blob once.
 
 A few packs are open at a time, so that workers do not wait for each other; finished packs are made durable
-by a thread of their own, so that nobody waits for fsync. Nothing here is visible to readers before the
-index object and the snapshot are written.
+by a thread of their own, so that nobody waits for fsync; over a network by several, so that several are sent
+at once. Whoever saves waits when too many are pending: a cache is read only as fast as it is stored. Nothing
+here is visible to readers before the index object and the snapshot are written.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 _PENDING_COMMITS = 2
+_MEMORY_FOR_PACKS = 256 << 20
+"""For the packs of a remote repository that are being filled or sent, which are in memory as a whole."""
 _SALT_BYTES = 16
 
 
@@ -38,6 +41,12 @@ class Saver:
         self._storage = storage
         self._index = index
         self._pack_size = pack_size
+        commits = 1
+        pending = _PENDING_COMMITS
+        if storage.is_remote:
+            in_memory = max(2, _MEMORY_FOR_PACKS // pack_size)
+            streams = max(1, min(streams, in_memory // 3))
+            commits = pending = max(1, min(storage.concurrency, in_memory - streams))
         # Last in, first out: a small backup fills one pack instead of starting several.
         self._slots: queue.LifoQueue[PackWriter | None] = queue.LifoQueue()
         for _ in range(max(1, streams)):
@@ -48,8 +57,8 @@ class Saver:
         # Commands that only read import this module too, and should not pay for executors.
         from concurrent.futures import ThreadPoolExecutor
 
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        self._room = threading.BoundedSemaphore(_PENDING_COMMITS)
+        self._committer = ThreadPoolExecutor(commits, thread_name_prefix="commit")
+        self._room = threading.BoundedSemaphore(pending)
         self._commits: list[Future[PackRecord]] = []
         self._writers: set[PackWriter] = set()
         self.bytes_stored = 0

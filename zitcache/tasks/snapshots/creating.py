@@ -10,6 +10,7 @@ import msgspec
 from zitcache.errors import UsageError, ZitcacheError
 from zitcache.events import Outcome, Session
 from zitcache.machine.mounts import is_system_disk, mount_of
+from zitcache.repository.records import CuttingRules
 from zitcache.repository.repository import CONFIG, Repository
 from zitcache.repository.reserve import keep_reserve
 from zitcache.storage.folders import translated
@@ -43,15 +44,19 @@ class InitReport(msgspec.Struct, kw_only=True):
     version: int
 
 
-def init(repository: str, session: Session) -> Outcome[InitReport]:
+def init(
+    repository: str, session: Session, *, cutting: CuttingRules | None = None
+) -> Outcome[InitReport]:
     """Create a repository in a directory, which is made if it is missing and must be empty if it is there.
+
+    ``cutting``: other rules than the usual ones, to share blobs with a repository that has those.
 
     Raises ``UsageError`` if the place is a file, holds anything, or holds a repository already;
     ``CredentialsError``, ``NoSpace`` and the like from writing.
     """
     storage = open_storage(repository)
     _refuse_occupied(storage)
-    created = Repository.create(storage)
+    created = Repository.create(storage, cutting=cutting)
     try:
         storage.create(README_NAME, _README.encode())
     except ZitcacheError as error:
