@@ -88,6 +88,14 @@ def test_formats_print_nothing_but_the_variables(env: Env, cache: Path) -> None:
     assert env("--format", "sh", "--json").envelope["data"]["text"].startswith("export HF_HOME=")
 
 
+def test_a_value_that_compose_reads_otherwise_is_said(env: Env, cache: Path, tmp_path: Path) -> None:
+    assert env("--format", "dotenv").err == ""
+    shutil.move(cache, tmp_path / "with space")
+    result = env("--cache", str(tmp_path / "with space"), "--format", "dotenv")
+    assert f"MODELSCOPE_CACHE={tmp_path}/with space\n" in result.out
+    assert "docker compose may read it otherwise" in result.err
+
+
 def test_write_show_remove(env: Env, cache: Path, machine: Machine) -> None:
     machine.write(".bashrc", b"a=1")
     before = machine.files()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     examples="""
 zitcache env                                what is set, by which file, and does it count
 zitcache env --write                        set it for shells, cron and services
-zitcache env --format sh                    for eval "$(zitcache env --format sh)"
+zitcache env --format sh                    for this shell: eval "$(…)"
 zitcache env --model Tongyi-MAI/Z-Image-Turbo --format sh
 zitcache env --own ~/model_cache --write    a cache of your own, sharing the models
 zitcache env --remove --dry-run             what taking it away would change

@@ -25,7 +25,11 @@ from zitcache.tasks.environment.own import make_own, shared_cache_of
 from zitcache.tasks.environment.report import EnvReport, OwnCache
 from zitcache.tasks.environment.survey import survey
 from zitcache.tasks.environment.syntax import PRINTED, Syntax, check_variables, write_lines
-from zitcache.tasks.environment.variable_checks import refuse_dollar, warn_of_lost_models
+from zitcache.tasks.environment.variable_checks import (
+    refuse_dollar,
+    warn_of_literal_values,
+    warn_of_lost_models,
+)
 
 
 class EnvRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +61,9 @@ def env(request: EnvRequest, session: Session) -> Outcome[EnvReport]:
     except CacheNotFound as error:
         if request != EnvRequest():
             raise
-        session.warn("cache-not-found", error.message, error.hint)
+        session.warn(
+            error.code, "No model cache was found.", "Name it: zitcache env --cache /path/to/the/cache"
+        )
         return _outcome(
             EnvReport(variables=survey(), cache=None, selected={}, installed=installed()), session
         )
@@ -79,6 +85,8 @@ def env(request: EnvRequest, session: Session) -> Outcome[EnvReport]:
     if syntax is not None:
         report.action = "print"
         report.text = _text(report, syntax)
+        if syntax is Syntax.DOTENV:
+            warn_of_literal_values(selected, session)
     elif request.write:
         report.action = "write"
         _carry_out(report, plan_writing(selected, session), session)

@@ -27,6 +27,17 @@ def refuse_dollar(variables: Mapping[str, str]) -> None:
             )
 
 
+def warn_of_literal_values(variables: Mapping[str, str], session: Session) -> None:
+    """Docker takes the lines of an env file literally; compose and dotenv libraries unquote and expand."""
+    odd = [name for name, value in variables.items() if set(value) & set("'\"`#$\\ ")]
+    if odd:
+        session.warn(
+            "literal-value",
+            f"docker --env-file takes {', '.join(odd)} as printed; docker compose may read it otherwise.",
+            "For compose, put it under environment: in quotes, with $$ for each dollar sign.",
+        )
+
+
 def warn_of_lost_models(cache: Path, variables: Mapping[str, str], session: Session) -> None:
     """Warn of models in ``cache`` that no variable reaches."""
     home = home_of(os.environ)
