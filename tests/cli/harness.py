@@ -15,10 +15,13 @@ from zitcache.events import Outcome
 from zitcache.tasks.backup import BackupReport
 from zitcache.tasks.check import CheckReport, DamagedBlob
 from zitcache.tasks.checksum import ChecksumReport
+from zitcache.tasks.copy import CopyReport, FailedSnapshot
 from zitcache.tasks.clean import CleanItem, CleanReport
 from zitcache.tasks.drill import DrillReport, DrillStep
 from zitcache.tasks.environment import EnvReport, VariableState
 from zitcache.tasks.generate import GeneratedImage, GenerateReport
+from zitcache.tasks.kit import KitReport, KitStep
+from zitcache.tasks.migrate import MigrateReport, Step
 from zitcache.tasks.models import ModelsReport, ModelSummary
 from zitcache.tasks.restore import RestoreReport
 from zitcache.tasks.sample import SampleReport
@@ -274,6 +277,26 @@ def drill_report(**changes: Any) -> DrillReport:
     return msgspec.structs.replace(report, **changes)
 
 
+def copy_report(**changes: Any) -> CopyReport:
+    """A nightly copy to a bucket."""
+    report = CopyReport(
+        source=REPO,
+        to="s3://bucket/zitcache",
+        snapshots_copied=[ID_A],
+        snapshots_skipped=3,
+        blobs_copied=2100,
+        bytes_copied=14_100_000_000,
+        bytes_stored=14_100_400_000,
+        seconds=60.0,
+    )
+    return msgspec.structs.replace(report, **changes)
+
+
+def failed_copy() -> FailedSnapshot:
+    """A snapshot of which the source has lost a blob."""
+    return FailedSnapshot(id=ID_B, reason="No pack holds blob abababab.")
+
+
 INIT_REPORT = InitReport(repository=REPO, id="f" * 32, version=1)
 SNAPSHOTS_REPORT = SnapshotsReport(
     repository=REPO,
@@ -325,6 +348,18 @@ GENERATE_REPORT = GenerateReport(
     pipeline="diffusers.ZImagePipeline",
     seconds=12.0,
 )
+KIT_REPORT = KitReport(
+    action="checked",
+    path="/data/zitcache/kit",
+    tag="cp311-x86_64",
+    program="0.1.0",
+    parts=["cp311-x86_64"],
+    files=1600,
+    bytes=104_000_000,
+    seconds=3.0,
+    pointer="/data/zitcache-recover.sh",
+    steps=[KitStep(name="start", ok=True, seconds=0.3, detail="zitcache 0.1.0, no network")],
+)
 SAMPLE_REPORT = SampleReport(
     cache="/tmp/cache",
     layout="modelscope",
@@ -334,6 +369,23 @@ SAMPLE_REPORT = SampleReport(
     size_bytes=4_100_000,
 )
 
+MIGRATE_REPORT = MigrateReport(
+    action="migrated",
+    source=CACHE,
+    target="/data/modelscope_cache",
+    method="copy",
+    files=16,
+    bytes=32_848_304_654,
+    seconds=44.0,
+    linked=True,
+    source_deleted=False,
+    old_copy="/root/workspace/.zitcache-old-model_cache",
+    files_verified=16,
+    variables={"MODELSCOPE_CACHE": "/data/modelscope_cache"},
+    environment_files=["/etc/environment"],
+    steps=[Step(name="link", does="swap the old path for a symlink")],
+)
+
 # Per command: the arguments of a plain call, the task behind it, and what that task gives.
 COMMANDS: dict[str, tuple[tuple[str, ...], str, msgspec.Struct]] = {
     "init": (("init", REPO), "snapshots.init", INIT_REPORT),
@@ -341,10 +393,13 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, msgspec.Struct]] = {
     "restore": (("restore",), "restore.restore", restore_report()),
     "snapshots": (("snapshots",), "snapshots.snapshots", SNAPSHOTS_REPORT),
     "diff": (("diff", "3fa4", "9b01"), "snapshots.diff", DIFF_REPORT),
+    "migrate": (("migrate", "/data/modelscope_cache"), "migrate.migrate", MIGRATE_REPORT),
     "models": (("models",), "models.models", MODELS_REPORT),
     "checksum": (("checksum",), "checksum.checksum", checksum_report()),
     "verify": (("verify",), "verify.verify", verify_report()),
+    "copy": (("copy", REPO, "s3://bucket/zitcache"), "copy.copy", copy_report()),
     "check": (("check",), "check.check", check_report()),
+    "kit": (("kit", "--check"), "kit.command.kit", KIT_REPORT),
     "env": (("env",), "environment.env", ENV_REPORT),
     "generate": (("generate",), "generate.generate", GENERATE_REPORT),
     "clean": (("clean",), "clean.clean", clean_report()),

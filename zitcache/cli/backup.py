@@ -45,6 +45,9 @@ def backup(
         list[str] | None, typer.Option("--tag", metavar="TAG", help="Mark the snapshot. Repeatable.")
     ] = None,
     init: Annotated[bool, typer.Option("--init", help="Create the repository if there is none.")] = False,
+    no_kit: Annotated[
+        bool, typer.Option("--no-kit", help="Keep no kit in the repository (it takes 110 MB, once).")
+    ] = False,
     dry_run: DryRun = False,
     generate: Generate = False,
     model: Model = None,
@@ -62,6 +65,7 @@ def backup(
         from zitcache.cli.drawing import parse_proof
         from zitcache.cli.values import parse_share
         from zitcache.tasks.backup import BackupRequest, backup
+        from zitcache.tasks.settings import keeps_kit
 
         request = BackupRequest(
             repository=repo,
@@ -69,6 +73,7 @@ def backup(
             reread=parse_share("--reread", reread),
             tags=tuple(tag or ()),
             init=init,
+            kit=keeps_kit(no_kit),
             dry_run=dry_run,
             proof=parse_proof(
                 wanted=generate, model=model, device=device, size=size, trust=trust, proof_dir=proof_dir

@@ -23,6 +23,7 @@ import msgspec
 
 from zitcache.machine.files import create_durably, write_durably
 from zitcache.machine.schedule_calls import adapter, calls, essence
+from zitcache.machine.schedulers import find_schedulers
 
 _SYSTEM_ROOT = "ZITCACHE_SYSTEM_ROOT"
 _CRON_FOLDER = "etc/cron.d"
@@ -52,14 +53,18 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScheduleEntries(msgspec.Struct, frozen=True, kw_only=True):
-    """``crontab``: lines in their order; ``cron_files``: text by name in ``/etc/cron.d``; ``units``."""
+    """``crontab``: lines in their order; ``cron_files``: text by name in ``/etc/cron.d``; ``units``.
+
+    ``daemon``: whether zitcache's own scheduler was running, which nothing here can start again.
+    """
 
     crontab: Annotated[list[Text], msgspec.Meta(max_length=_MAX_FILES)] = []
     cron_files: Annotated[dict[FileName, Text], msgspec.Meta(max_length=_MAX_FILES)] = {}
     units: Annotated[list[Unit], msgspec.Meta(max_length=_MAX_FILES)] = []
+    daemon: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.crontab or self.cron_files or self.units)
+        return bool(self.crontab or self.cron_files or self.units or self.daemon)
 
     @property
     def needs_cron(self) -> bool:
@@ -73,6 +78,7 @@ def capture() -> ScheduleEntries:
         crontab=_own_lines(read_crontab() or "")[:_MAX_FILES],
         cron_files=dict(_cron_files()),
         units=[*_units("system"), *_units("user")][:_MAX_FILES],
+        daemon=find_schedulers().own_daemon is not None,
     )
 
 
@@ -119,7 +125,8 @@ def read_crontab() -> str | None:
     return found.stdout.decode(errors="surrogateescape") if found.returncode == 0 else ""
 
 
-def _write_crontab(text: str) -> None:
+def write_crontab(text: str) -> None:
+    """Replace the crontab of this user. Raises ``OSError`` where there is no cron or it refuses."""
     program = _crontab_program()
     data = text.encode(errors="surrogateescape")
     if program is None:
@@ -183,7 +190,7 @@ def _arm_crontab(lines: list[str], adapt: Callable[[str], str], dry_run: bool) -
         return []
     if not dry_run:
         start = present if not present or present.endswith("\n") else present + "\n"
-        _write_crontab(start + "\n".join(_without_empty_block(wanted)) + "\n")
+        write_crontab(start + "\n".join(_without_empty_block(wanted)) + "\n")
     return [f"crontab: {line.strip()}" for line in added]
 
 

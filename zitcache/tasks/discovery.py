@@ -53,6 +53,14 @@ class FoundCache:
     incomplete: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FoundKit:
+    """A kit that may be relied on. ``named``: because the user named the place that it lies in."""
+
+    path: Path
+    named: bool
+
+
 @dataclass(slots=True)
 class Finds:
     """Directories that a scan met, in the order met."""
@@ -95,7 +103,16 @@ def meant_by(place: Path) -> Path:
 
 def scan(session: Session, places: Sequence[Path] = ()) -> Finds:
     """Look at ``places`` and at the mounted data disks. A disk that does not answer is warned about."""
-    roots = list(dict.fromkeys([*map(meant_by, places), *(Path(m.mount_point) for m in data_mounts())]))
+    disks = [Path(mount.mount_point) for mount in data_mounts()]
+    return _look_at(list(dict.fromkeys([*map(meant_by, places), *disks])), session)
+
+
+def look_below(place: Path, session: Session) -> Finds:
+    """Look at ``place`` alone."""
+    return _look_at([meant_by(place)], session)
+
+
+def _look_at(roots: list[Path], session: Session) -> Finds:
     mount_points = {mount.mount_point for mount in mounts()}
     found = [Finds() for _ in roots]
     deadline = time.monotonic() + MAX_SECONDS
@@ -129,31 +146,35 @@ def examine_caches(found: Sequence[Path], places: Sequence[Path], session: Sessi
     examined = []
     for path in found:
         session.cancel.check()
-        is_named = any(path == place or place in path.parents for place in named)
-        cache = _examine(path, is_named, session)
+        cache = _examine(path, _is_among(path, named), session)
         if cache is not None:
             examined.append(cache)
     return sorted(examined, key=lambda cache: cache.marker.time, reverse=True)
 
 
-def kits_for(finds: Finds, places: Sequence[Path]) -> list[Path]:
+def kits_for(finds: Finds, places: Sequence[Path]) -> list[FoundKit]:
     """Every kit that may be relied on: of the caches and repositories found, and those that lie alone."""
     named = [meant_by(place) for place in places]
-    candidates = [path / KIT_NAME for path in finds.caches] + [
-        path / KIT_FOLDER for path in finds.repositories
-    ]
-    candidates += finds.kits
+    of_caches = [path / KIT_NAME for path in finds.caches]
+    of_repositories = [path / KIT_FOLDER for path in finds.repositories]
     kits = []
-    for kit in dict.fromkeys(candidates):
-        if not is_kit(kit):
-            continue
-        is_named = any(kit == place or place in kit.parents for place in named)
-        if is_named or distrust_any(kit, kit / LAUNCHER, kit / RECOVER) is None:
-            kits.append(kit)
+    for kit in dict.fromkeys([*of_caches, *of_repositories, *finds.kits]):
+        is_named = _is_among(kit, named)
+        if is_kit(kit) and (is_named or distrust_any(kit, kit / LAUNCHER, kit / RECOVER) is None):
+            kits.append(FoundKit(kit, is_named))
     return kits
 
 
-def _examine(path: Path, is_named: bool, session: Session) -> FoundCache | None:
+def is_named(path: Path, places: Sequence[Path]) -> bool:
+    """Whether ``path`` is one of ``places`` that the user named, or lies in one."""
+    return _is_among(path, [meant_by(place) for place in places])
+
+
+def _is_among(path: Path, named: Sequence[Path]) -> bool:
+    return any(path == place or place in path.parents for place in named)
+
+
+def _examine(path: Path, named: bool, session: Session) -> FoundCache | None:
     try:
         marker = read_marker(path)
     except ZitcacheError as error:
@@ -161,7 +182,7 @@ def _examine(path: Path, is_named: bool, session: Session) -> FoundCache | None:
         return None
     if marker is None:
         return None
-    reason = None if is_named else distrust_any(path, path / MARKER_NAME)
+    reason = None if named else distrust_any(path, path / MARKER_NAME)
     if reason is not None:
         return FoundCache(
             path, marker, alive=False, problem=f"not used without being named: {reason}", trusted=False
@@ -224,8 +245,11 @@ def _is_looked_into(name: str) -> bool:
 __all__ = [
     "Finds",
     "FoundCache",
+    "FoundKit",
     "examine_caches",
+    "is_named",
     "kits_for",
+    "look_below",
     "looks_like_repository",
     "meant_by",
     "migrated_caches",

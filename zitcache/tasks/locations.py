@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from zitcache.cache.environment import LocatedCache, locate_cache
@@ -44,11 +44,12 @@ def live_cache(cache: str | None, session: Session) -> Path:
     return located.path
 
 
-def discovered_repositories() -> list[str]:
-    """Repositories in the usual folders of mounted data disks."""
+def discovered_repositories(without: Collection[str] = ()) -> list[str]:
+    """Repositories in the usual folders of mounted data disks, except the mount points in ``without``."""
     return [
         str(place)
         for mount in data_mounts()
+        if mount.mount_point not in without
         for place in _places(Path(mount.mount_point))
         if _looks_like_repository(place)
     ]
@@ -90,6 +91,26 @@ def chosen_location(flag: str | None, session: Session) -> str:
     raise RepositoryNotFound(
         "No repository was named (--repo, ZITCACHE_REPO, config)." + looked,
         hint=f"Create one: zitcache init {shlex.quote(place)}",
+    )
+
+
+def repository_at(place: str, session: Session) -> str:
+    """The one repository at, or below, ``place`` (a kit counts as what it was made for).
+
+    Raises ``RepositoryNotFound`` if there is none, ``UsageError`` if there are several.
+    """
+    from zitcache.tasks.discovery import look_below
+
+    found = look_below(Path(place), session).repositories
+    if len(found) == 1:
+        return str(found[0])
+    if found:
+        raise UsageError(
+            f"There are {len(found)} repositories in {place}: {', '.join(map(str, found))}. Which one?",
+            hint=f"Add --repo {shlex.quote(str(found[0]))}",
+        )
+    raise RepositoryNotFound(
+        f"There is no repository in {place}.", hint="Name it: zitcache restore --repo PLACE"
     )
 
 

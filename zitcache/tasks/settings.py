@@ -20,6 +20,16 @@ from zitcache.events import Session
 from zitcache.tasks.configuration import Config, bad, parse_config
 
 MAX_CONFIG_BYTES = 1 << 20
+_WORDS = {
+    "yes": True,
+    "true": True,
+    "1": True,
+    "on": True,
+    "no": False,
+    "false": False,
+    "0": False,
+    "off": False,
+}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -59,6 +69,23 @@ def resolve_cache(flag: str | None, environ: Mapping[str, str] = os.environ) -> 
     Raises ``UsageError`` when the configuration is needed and cannot be used.
     """
     return _resolve(flag, "--cache", "ZITCACHE_CACHE", "cache", environ)
+
+
+def keeps_kit(refused: bool, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a backup keeps a kit: not with ``--no-kit``, ``ZITCACHE_KIT=no``, or ``kit = false``.
+
+    Raises ``UsageError`` for a value that is neither yes nor no.
+    """
+    if refused:
+        return False
+    value = environ.get("ZITCACHE_KIT") or ""
+    if value:
+        wanted = _WORDS.get(value.lower())
+        if wanted is None:
+            raise UsageError(f"ZITCACHE_KIT cannot be {value!r}.", hint="Set it to yes or no.")
+        return wanted
+    config = load_config(environ)
+    return config is None or config[1].kit
 
 
 def warn_ignored(setting: Setting, session: Session) -> None:

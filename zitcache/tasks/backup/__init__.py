@@ -1,7 +1,8 @@
 """``backup``: put a snapshot of a cache into a repository.
 
 ``plan`` decides what must be read · ``content`` turns files into blobs · ``damage`` tells rot from change ·
-``proof``: draw with what was backed up · here: the order of things, up to the one commit point.
+``proof``: draw with what was backed up · ``kit``: keep what a bare machine needs · here: the order of
+things, up to the one commit point.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ _TRIES = 5
 class BackupRequest:
     """``repository``/``cache``: as typed, or None to find out. ``reread``: share 0..1 of unchanged files.
 
-    ``proof``: draw when the snapshot is written, and keep the picture as a golden.
+    ``proof``: draw when the snapshot is written, and keep the picture as a golden. ``kit``: keep what a bare
+    machine needs in the repository, if that is a directory.
     """
 
     repository: str | None = None
@@ -53,12 +55,14 @@ class BackupRequest:
     init: bool = False
     dry_run: bool = False
     proof: ProofOptions | None = None
+    kit: bool = False
 
 
 class BackupReport(msgspec.Struct, kw_only=True):
     """``bytes_read``: content bytes read; ``bytes_new_stored``: bytes added to the repository.
 
-    ``proof``: that of ``--generate``, of several GPUs the worst; ``proofs``: all of them.
+    ``proof``: that of ``--generate``, of several GPUs the worst; ``proofs``: all of them. ``kit``: what
+    became of the kit ("made", "updated", "up to date", "failed"); None where none was wanted.
     """
 
     snapshot_id: str | None
@@ -77,6 +81,7 @@ class BackupReport(msgspec.Struct, kw_only=True):
     dry_run: bool = False
     proof: ProofReport | None = None
     proofs: list[ProofReport] = []
+    kit: str | None = None
 
 
 def backup(request: BackupRequest, session: Session) -> Outcome[BackupReport]:
@@ -108,12 +113,12 @@ def backup(request: BackupRequest, session: Session) -> Outcome[BackupReport]:
         return run.dry(started)
     if request.proof is None:
         outcome, _ = run.write(started)
-        return outcome
+        return run.with_kit(outcome, started)
     from zitcache.tasks.backup.proof import BackupProof
 
     with BackupProof(request.proof, stock, repository, session) as proof:
         outcome, entries = run.write(started)
-        return proof.add_to(outcome, entries)
+        return proof.add_to(run.with_kit(outcome, started), entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +234,16 @@ class _Run:
         )
         exit_code = Exit.DAMAGE if record.suspect else Exit.PARTIAL if left_out else Exit.OK
         return Outcome(data=report, warnings=session.warnings, exit_code=exit_code), entries
+
+    def with_kit(self, outcome: Outcome[BackupReport], started: float) -> Outcome[BackupReport]:
+        """The snapshot is safe; now what a bare machine needs to bring it back."""
+        if self.request.kit and "://" not in self.repository.storage.location:
+            from zitcache.tasks.backup.kit import keep_kit_of
+
+            outcome.data.kit = keep_kit_of(self.repository.storage.location, self.cache, self.session)
+            outcome.data.seconds = time.monotonic() - started
+            outcome.warnings = self.session.warnings
+        return outcome
 
     def _entries(self, read: dict[str, TreeEntry]) -> list[TreeEntry]:
         """The whole tree in order: files as they were or as they were read, everything else as listed."""

@@ -102,18 +102,13 @@ def save_settings(kit: Path, settings: MachineSettings) -> bool:
     return True
 
 
-def load_settings(kit: Path) -> list[MachineSettings]:
-    """All readable settings in a kit, those kept or confirmed last first."""
+def load_settings_by_file(kit: Path) -> list[tuple[Path, int, MachineSettings]]:
+    """File, time in ns when last kept or confirmed, and settings: all that are readable, the newest first."""
     found = []
     for path in _newest_first(kit / MACHINES):
         with contextlib.suppress(OSError, ZitcacheError):
-            found.append(_read(path))
+            found.append((path, path.lstat().st_mtime_ns, _read(path)))
     return found
-
-
-def settings_files(kit: Path) -> list[Path]:
-    """The files that :func:`load_settings` reads, in the same order."""
-    return _newest_first(kit / MACHINES)
 
 
 def _read(path: Path) -> MachineSettings:

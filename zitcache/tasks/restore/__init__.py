@@ -2,7 +2,10 @@
 
 ``selection``: which entries · ``place``: where to · ``workspace``: the staging place, its lock and what a
 killed run left · ``survey``: what the target holds already · ``staging``: build what is missing beside it ·
-``switch``: put it in place with one rename for each model. Here: their order.
+``order``: which files first · ``switch``: put it in place with one rename for each model. Here: their order.
+
+With nothing named, on a bare machine: ``candidates``: what the disks hold · ``bare``: which of it is taken ·
+``relink``: the link to a migrated cache · ``surroundings``: variables, config and schedule.
 """
 
 from __future__ import annotations
@@ -10,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import msgspec
 
 from zitcache.errors import CredentialsError, Exit, IntegrityError, NoSpace, ZitcacheError
 from zitcache.events import Outcome, Session
@@ -21,66 +22,68 @@ from zitcache.repository.records import TreeEntry
 from zitcache.repository.repository import Repository
 from zitcache.repository.selection import LATEST, Snapshot, list_snapshots, newest_good, resolve
 from zitcache.tasks.fetching import Fetched
-from zitcache.tasks.locations import open_repository
+from zitcache.tasks.locations import open_repository, repository_at
+from zitcache.tasks.restore.bare import bring_machine_back
+from zitcache.tasks.restore.candidates import SnapshotChoice
 from zitcache.tasks.restore.place import choose_target, refuse_overlap, require_space
+from zitcache.tasks.restore.report import Candidate, RestoreReport, RestoreRequest
 from zitcache.tasks.restore.selection import prefer_cache, require_sound_times, select, warn_of_newer
 from zitcache.tasks.restore.staging import Staging
 from zitcache.tasks.restore.survey import Survey, survey
 from zitcache.tasks.restore.switch import put_in_place
 from zitcache.tasks.restore.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreRequest:
-    """``snapshot``: "latest" (the newest good one) or an id prefix. ``to``: another place than it came from.
-
-    ``cache``: with "latest", the newest good snapshot of that cache. ``only``: shell patterns on paths
-    relative to the cache root (or on names, if they hold no slash), any of which selects a file.
-    """
-
-    repository: str | None = None
-    snapshot: str = LATEST
-    to: str | None = None
-    cache: str | None = None
-    only: tuple[str, ...] = ()
-    dry_run: bool = False
-
-
-class RestoreReport(msgspec.Struct, kw_only=True):
-    """``action``: "restored" | "relinked" | "nothing to do". ``files``: brought back.
-
-    ``files_kept``: were good already. ``failed``: paths that the damaged repository could not give back.
-    """
-
-    action: str
-    snapshot_id: str
-    repository: str
-    target: str
-    files: int
-    files_kept: int
-    bytes_written: int
-    seconds: float
-    failed: list[str]
-    dry_run: bool = False
+from zitcache.tasks.settings import Origin, resolve_repository
 
 
 def restore(request: RestoreRequest, session: Session) -> Outcome[RestoreReport]:
-    """Bring a snapshot back.
+    """Bring a snapshot back, or with nothing named the machine as it was.
 
     Exit codes: 0; 1 if some files could not be brought back because the repository is damaged (all others
     are). Raises ``SnapshotNotFound``, ``NoSpace``, ``Locked``, ``IntegrityError``, …: the target is then
     what it was, and what was fetched is used by the next run.
     """
     started = time.monotonic()
-    repository = open_repository(request.repository, session)
+    if not request.names_something:
+        setting = resolve_repository(None)
+        if setting.origin is not Origin.ENVIRONMENT:
+            return bring_machine_back(
+                request,
+                setting.value,
+                lambda choice, to: _newest(choice, request, to, session, started),
+                session,
+                started,
+            )
+    location = request.repository or (repository_at(request.place, session) if request.place else None)
+    repository = open_repository(location, session)
     snapshots, unreadable = list_snapshots(repository)
     for snapshot_id, problem in unreadable.items():
         session.warn(
             "snapshot-unreadable", f"Snapshot {snapshot_id[:8]} cannot be read: {problem}", "zitcache check"
         )
+    repository.prefetch_index()
     candidates = prefer_cache(snapshots, request, session)
-    snapshot = resolve(candidates, request.snapshot, repository.storage.location)
-    if request.snapshot == LATEST:
+    wanted = LATEST if request.snapshot is None else request.snapshot
+    snapshot = resolve(candidates, wanted, repository.storage.location)
+    return _restore(repository, snapshot, candidates, request, session, started)
+
+
+def _newest(
+    choice: SnapshotChoice, request: RestoreRequest, to: str | None, session: Session, started: float
+) -> Outcome[RestoreReport]:
+    """Restore what was found on the disks, to ``to`` if it belongs somewhere else now."""
+    candidates = prefer_cache(choice.snapshots, request, session)
+    return _restore(choice.repository, choice.snapshot, candidates, replace(request, to=to), session, started)
+
+
+def _restore(
+    repository: Repository,
+    snapshot: Snapshot,
+    candidates: list[Snapshot],
+    request: RestoreRequest,
+    session: Session,
+    started: float,
+) -> Outcome[RestoreReport]:
+    if request.snapshot in (None, LATEST):
         warn_of_newer(snapshot, candidates, session)
     _warn_about(snapshot, session)
     entries = _entries(repository, snapshot, candidates)
@@ -119,8 +122,7 @@ class _Run:
                 return self.report(found, Fetched())
             if refused is not None:
                 raise refused
-            roots = [model.root for model in self.snapshot.record.models]
-            staging = Staging(self.repository, workspace, found, roots)
+            staging = Staging(self.repository, workspace, found, self.snapshot.record.models)
             require_space(self.target, *staging.needed())
             staging.build(session)
             session.cancel.check()
@@ -135,6 +137,7 @@ class _Run:
             self.session.warn(
                 "not-restored", f"{path} could not be brought back: {reason}", "zitcache check --read-data"
             )
+        first = fetched.first_write
         nothing = found.is_complete and not found.metadata_differs
         report = RestoreReport(
             action="nothing to do" if nothing else "restored",
@@ -147,6 +150,8 @@ class _Run:
             seconds=time.monotonic() - self.started,
             failed=sorted(fetched.failed),
             dry_run=dry_run,
+            seconds_to_first_byte=None if first is None else first - self.started,
+            bytes_from_repository=fetched.bytes_from_repository,
         )
         exit_code = Exit.DAMAGE if fetched.failed else Exit.OK
         return Outcome(data=report, warnings=self.session.warnings, exit_code=exit_code)
@@ -180,4 +185,4 @@ def _entries(repository: Repository, snapshot: Snapshot, candidates: list[Snapsh
     return entries
 
 
-__all__ = ["RestoreReport", "RestoreRequest", "restore"]
+__all__ = ["Candidate", "RestoreReport", "RestoreRequest", "restore"]

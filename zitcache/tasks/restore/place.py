@@ -55,9 +55,14 @@ def choose_target(to: str | None, snapshot: Snapshot) -> Path:
     return path
 
 
-def _refuse_system_directory(path: Path, snapshot: Snapshot) -> None:
+def no_place_for_cache(path: Path) -> bool:
+    """Whether only somebody with bad intentions would have a cache at ``path``: the system's own places."""
     inside = any(path == Path(place) or Path(place) in path.parents for place in _SYSTEM)
-    if inside or str(path) in _NOT_ITSELF:
+    return inside or str(path) in _NOT_ITSELF or path == Path("/")
+
+
+def _refuse_system_directory(path: Path, snapshot: Snapshot) -> None:
+    if no_place_for_cache(path) and path != Path("/"):
         raise UsageError(
             f"Snapshot {snapshot.short_id} says that it came from {path}, which is no place for a cache. "
             "Nothing was written.",

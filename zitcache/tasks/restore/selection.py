@@ -15,7 +15,7 @@ from zitcache.repository.records import TreeEntry
 from zitcache.repository.selection import LATEST, Snapshot, newest_good
 
 if TYPE_CHECKING:
-    from zitcache.tasks.restore import RestoreRequest
+    from zitcache.tasks.restore.report import RestoreRequest
 
 _MAX_TIME_NS = 1 << 63
 
@@ -26,7 +26,7 @@ def prefer_cache(snapshots: list[Snapshot], request: RestoreRequest, session: Se
     That is the one named; else one of this host; else the one with the newest good snapshot. Says what the
     others are. Raises ``SnapshotNotFound`` if the named cache has none.
     """
-    if request.snapshot != LATEST:
+    if request.snapshot not in (None, LATEST):
         return snapshots
     if request.cache is not None:
         meant = os.path.expanduser(request.cache)
