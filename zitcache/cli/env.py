@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @command(
     examples="""
-zitcache env                                what is set, by which file, and does it count
-zitcache env --write                        set it for shells, cron and services
-zitcache env --format sh                    for this shell: eval "$(…)"
+zitcache env                       what is set, by which file, does it count
+zitcache env --write               set it for shells, cron and services
+zitcache env --format sh           for this shell: eval "$(…)"
 zitcache env --model Tongyi-MAI/Z-Image-Turbo --format sh
-zitcache env --own ~/model_cache --write    a cache of your own, sharing the models
-zitcache env --remove --dry-run             what taking it away would change
+zitcache env --own ~/cache --write   a cache of your own, sharing the weights
+zitcache env --remove --dry-run    what taking it away would change
 """
 )
 def env(
