@@ -7,6 +7,7 @@ A class's docstring is its default message. ``hint`` is the exact next command o
 from __future__ import annotations
 
 import errno
+import os
 from enum import IntEnum
 
 
@@ -168,7 +169,9 @@ def from_os_error(error: OSError, doing: str) -> ZitcacheError:
         return NoSpace(f"No space left: {reason}.")
     if number in _DENIED:
         return CredentialsError(
-            f"Not allowed: {reason}.", hint="Check the owner and the mount options, or use sudo."
+            f"Not allowed: {reason}.",
+            # In a container the name of the user says nothing, and sudo is not there: the id is what helps.
+            hint=f"Check the owner and the mount options (this runs as uid {os.geteuid()}), or use sudo.",
         )
     if number == errno.ENOENT:
         return NotFound(f"Not found: {reason}.")
