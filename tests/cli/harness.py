@@ -15,8 +15,8 @@ from zitcache.events import Outcome
 from zitcache.tasks.backup import BackupReport
 from zitcache.tasks.check import CheckReport, DamagedBlob
 from zitcache.tasks.checksum import ChecksumReport
-from zitcache.tasks.copy import CopyReport, FailedSnapshot
 from zitcache.tasks.clean import CleanItem, CleanReport
+from zitcache.tasks.copy import CopyReport, FailedSnapshot
 from zitcache.tasks.drill import DrillReport, DrillStep
 from zitcache.tasks.environment import EnvReport, VariableState
 from zitcache.tasks.generate import GeneratedImage, GenerateReport

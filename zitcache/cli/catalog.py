@@ -38,6 +38,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "sample": "Make a small real model cache to try things on.",
         "drill": "Rehearse the loss: backup, wipe, restore, verify, timed.",
     },
+    "Help": {
+        "doctor": "See what a reset would take, and what to do about it.",
+    },
 }
 
 COMMANDS: dict[str, str] = {name: line for group in GROUPS.values() for name, line in group.items()}
