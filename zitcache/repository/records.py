@@ -14,11 +14,12 @@ import msgspec
 
 from zitcache.codec.frame import HEADER_SIZE, MAX_RAW_SIZE
 from zitcache.errors import IntegrityError
+from zitcache.storage.traits import StorageTraits
 
 FORMAT_VERSION = 1
 MIB = 1 << 20
 MAX_PIECE_SIZE = 64 * MIB
-"""Of any piece of a file. What a repository cuts itself is smaller, but copies may come from one that did not."""
+"""Of any piece of a file. A repository cuts smaller ones itself, but copies may come from one that did not."""
 
 HexId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
@@ -35,7 +36,10 @@ class CuttingRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The object ``config``. ``features``: flags that a reader must know, or refuse the repository."""
+    """The object ``config``. ``features``: flags that a reader must know, or refuse the repository.
+
+    ``storage``: what the endpoint of a remote repository can do.
+    """
 
     format: Literal["zitcache"] = "zitcache"
     version: int = FORMAT_VERSION
@@ -44,6 +48,7 @@ class RepositoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     features: list[str] = []
     cutting: CuttingRules = CuttingRules()
     pack_size: Annotated[int, msgspec.Meta(ge=1 * MIB, le=1024 * MIB)] = 64 * MIB
+    storage: StorageTraits | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class BlobRecord(msgspec.Struct, frozen=True, array_like=True):

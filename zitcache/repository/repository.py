@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,6 +50,7 @@ from zitcache.storage.cached import CachedStorage
 from zitcache.storage.metadata_cache import MetadataCache, default_directory
 from zitcache.storage.parallel import in_parallel
 from zitcache.storage.protocol import Storage
+from zitcache.storage.traits import StorageTraits, adapt_storage
 
 CONFIG = "config"
 INDEX_FOLDER = "index"
@@ -90,19 +92,26 @@ class Repository:
     # -- making and opening -------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, storage: Storage, *, cutting: CuttingRules | None = None) -> Repository:
-        """Make a new repository. Raises :class:`UsageError` if there is one already."""
+    def create(
+        cls, storage: Storage, *, cutting: CuttingRules | None = None, traits: StorageTraits | None = None
+    ) -> Repository:
+        """Make a new repository. Raises :class:`UsageError` if there is one already.
+
+        ``traits``: what a probe found out about the endpoint of a remote one.
+        """
+        adapt_storage(storage, traits)
         config = RepositoryConfig(
             id=os.urandom(16).hex(),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             cutting=cutting or CuttingRules(),
             pack_size=REMOTE_PACK_SIZE if storage.is_remote else LOCAL_PACK_SIZE,
+            storage=traits or msgspec.UNSET,
         )
         data = msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
         if not storage.create(CONFIG, data):
             raise UsageError(
                 f"{storage.location} already holds a repository.",
-                hint=f"Use it: zitcache backup --repo {storage.location}",
+                hint=f"Use it: zitcache backup --repo {shlex.quote(storage.location)}",
             )
         return cls(storage, config)
 
@@ -124,7 +133,7 @@ class Repository:
                 ) from None
             raise RepositoryNotFound(
                 f"There is no repository in {storage.location}.",
-                hint=f"Create it: zitcache init {storage.location}",
+                hint=f"Create it: zitcache init {shlex.quote(storage.location)}",
             ) from None
         probe = decode_record(data, _Probe, "repository's config")
         if probe.format != "zitcache":
@@ -143,6 +152,7 @@ class Repository:
             )
         if not storage.is_remote:
             return cls(storage, config)
+        adapt_storage(storage, config.storage or None)
         cache = MetadataCache(default_directory(), config.id)
         return cls(CachedStorage(storage, cache), config, cache)
 
@@ -226,6 +236,10 @@ class Repository:
             index.forget_copies(self._distrusted_copies)
         return index
 
+    def contents(self, pack_id: str, size: int) -> PackRecord:
+        """The table of contents of a pack of ``size`` bytes. Raises :class:`IntegrityError`, …"""
+        return packs.read_contents_with(self._cache, self.storage, pack_id, size)
+
     def contents_of(
         self, sizes: Mapping[str, int]
     ) -> Iterator[tuple[str, PackRecord | IntegrityError | ObjectNotFound]]:
@@ -236,7 +250,7 @@ class Repository:
 
         def read(pack: tuple[str, int]) -> tuple[str, PackRecord | IntegrityError | ObjectNotFound]:
             try:
-                return pack[0], packs.read_contents_with(self._cache, self.storage, *pack)
+                return pack[0], self.contents(*pack)
             except (IntegrityError, ObjectNotFound) as error:
                 return pack[0], error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ VARIABLE = "ZITCACHE_METADATA_CACHE"
 
 MAX_BYTES = 512 << 20
 MAX_OBJECT_BYTES = 64 << 20
+MAX_MEMORY_BYTES = 32 << 20
 _OFF = frozenset({"off", "no", "none", "0", "false"})
 _HASH_BYTES = 32
 _TOUCH_AFTER_SECONDS = 86400.0
@@ -62,7 +64,8 @@ def _is_inside(place: Path, folder: Path) -> bool:
 class MetadataCache:
     """What is kept of one repository. Every method may be called from any thread; none raises ``OSError``.
 
-    ``directory``: of all repositories; ``repository_id`` tells them apart. None: nothing is ever kept.
+    ``directory``: of all repositories; ``repository_id`` tells them apart. None: nothing is kept on a disk.
+    What was used last is kept in memory as well, so that one process asks the network once in any case.
     """
 
     def __init__(self, directory: Path | None, repository_id: str, *, max_bytes: int = MAX_BYTES) -> None:
@@ -71,19 +74,27 @@ class MetadataCache:
         self._max_bytes = max_bytes
         self._may_write = directory is not None
         self._is_trimmed = False
+        self._memory: dict[tuple[str, str], bytes] = {}
+        self._memory_bytes = 0
+        self._lock = threading.Lock()
 
     def get(self, folder: str, name: str) -> bytes | None:
         """The bytes whose BLAKE3 is ``name`` (64 hex digits); None if they are not here."""
+        known = self._memory.get((folder, name))
+        if known is not None:
+            return known
         data = self._read(folder, name)
         if data is None:
             return None
         if blake3(data).hexdigest() == name:
+            self._remember(folder, name, data)
             return data
         self.forget(folder, name)
         return None
 
     def put(self, folder: str, name: str, data: bytes | bytearray | memoryview) -> None:
-        """Keep ``data``, whose BLAKE3 is ``name``. Where that is not so it is not used either."""
+        """Keep ``data``, whose BLAKE3 is ``name``: the caller has made sure."""
+        self._remember(folder, name, bytes(data))
         self._write(folder, name, data)
 
     def get_sealed(self, folder: str, name: str) -> bytes | None:
@@ -103,9 +114,20 @@ class MetadataCache:
 
     def forget(self, folder: str, name: str) -> None:
         """Let go of one thing."""
+        with self._lock:
+            self._memory_bytes -= len(self._memory.pop((folder, name), b""))
         if self._root is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._root / folder / name)
+
+    def _remember(self, folder: str, name: str, data: bytes) -> None:
+        with self._lock:
+            if len(data) > MAX_MEMORY_BYTES // 4 or (folder, name) in self._memory:
+                return
+            if self._memory_bytes + len(data) > MAX_MEMORY_BYTES:
+                self._memory, self._memory_bytes = {}, 0
+            self._memory[folder, name] = data
+            self._memory_bytes += len(data)
 
     def _read(self, folder: str, name: str) -> bytes | None:
         if self._root is None:

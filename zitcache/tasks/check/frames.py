@@ -14,7 +14,7 @@ from zitcache.errors import IntegrityError, ObjectNotFound, UnsupportedFormat, Z
 from zitcache.repository.index import Location
 from zitcache.repository.objects import MAX_METADATA_SIZE
 from zitcache.repository.pack import pack_name
-from zitcache.repository.records import BlobRecord, RecordT, decode_record
+from zitcache.repository.records import MAX_PIECE_SIZE, BlobRecord, RecordT, decode_record
 from zitcache.repository.repository import CONFIG, Repository
 from zitcache.storage.protocol import Storage
 from zitcache.tasks.check.findings import Blob, Findings, Problem
@@ -38,16 +38,19 @@ def explain(storage: Storage, error: ZitcacheError) -> str:
     return error.message
 
 
-def largest_blob(repository: Repository, kind: int) -> int:
-    """The most bytes that the format allows a blob of this frame kind to have when decoded."""
-    return repository.config.cutting.piece_size if kind == FrameKind.DATA else MAX_METADATA_SIZE
+def largest_blob(kind: int) -> int:
+    """The most bytes that the format allows a blob of this frame kind to have when decoded.
+
+    Blobs that were copied from a repository with other rules may be larger than this one cuts itself.
+    """
+    return MAX_PIECE_SIZE if kind == FrameKind.DATA else MAX_METADATA_SIZE
 
 
-def judge_claims(repository: Repository, record: BlobRecord, pack_size: int) -> Problem | None:
+def judge_claims(record: BlobRecord, pack_size: int) -> Problem | None:
     """Whether what the index says of a frame is possible at all; nothing may be allocated before it is."""
     if record.length < HEADER_SIZE or record.offset + record.length > pack_size:
         return Problem("The index says that it lies where the pack has no such place.", tampered=True)
-    if record.length > MAX_FRAME_SIZE or record.raw_size > largest_blob(repository, record.kind):
+    if record.length > MAX_FRAME_SIZE or record.raw_size > largest_blob(record.kind):
         return Problem(
             f"The index claims {record.raw_size} bytes, more than the format allows.", tampered=True
         )
@@ -76,11 +79,16 @@ def copies(repository: Repository, blob: Blob) -> list[Location]:
 def read_metadata(repository: Repository, wanted: Blob, findings: Findings) -> bytes | None:
     """The content of a tree or piece list from its first sound copy; None if there is none.
 
-    Every copy that is wrong on the way becomes a finding.
+    Every copy that is wrong on the way becomes a finding. Of a remote repository, what this machine has read
+    before is not read again.
     """
     locations = copies(repository, wanted)
     if not locations:
         findings.add_missing(wanted)
+    elif repository.storage.is_remote:
+        known = repository.remembered(wanted.id, FrameKind(wanted.kind))
+        if known is not None:
+            return known
     for location in locations:
         content = read_copy(repository, wanted, location)
         if not isinstance(content, Problem):
@@ -93,7 +101,7 @@ def read_copy(repository: Repository, wanted: Blob, location: Location) -> bytes
     """One copy of a blob, or what is wrong with it."""
     storage = repository.storage
     record = BlobRecord(wanted.id, wanted.kind, location.offset, location.length, location.raw_size)
-    problem = judge_claims(repository, record, repository.index.packs[location.pack])
+    problem = judge_claims(record, repository.index.packs[location.pack])
     if problem is not None:
         return problem
     frame = memoryview(bytearray(record.length))
@@ -109,13 +117,9 @@ def read_copy(repository: Repository, wanted: Blob, location: Location) -> bytes
 def read_object(storage: Storage, name: str, kind: FrameKind, record: type[RecordT]) -> RecordT | Problem:
     """An object that is one frame (a snapshot, an index object), or what is wrong with it."""
     try:
-        size = storage.info(name).size
-        if size > MAX_FRAME_SIZE:
-            return Problem(f"It is {size} bytes; the format allows {MAX_FRAME_SIZE}.")
-        data = storage.load(name)
+        data, matches_name = _load(storage, name)
     except ZitcacheError as error:
         return Problem(explain(storage, error))
-    matches_name = blake3(data).hexdigest() == name.rpartition("/")[2]
     try:
         header, content = decode(data)
         if header.kind is not kind:
@@ -129,3 +133,22 @@ def read_object(storage: Storage, name: str, kind: FrameKind, record: type[Recor
     if not matches_name:
         return Problem("Its bytes do not match its name, although it is well-formed.", tampered=True)
     return found
+
+
+def _load(storage: Storage, name: str) -> tuple[bytes, bool]:
+    """An object's bytes, and whether their hash is its name. Raises what the storage raises."""
+    if not storage.is_remote:
+        size = storage.info(name).size
+        if size > MAX_FRAME_SIZE:
+            raise IntegrityError(f"It is {size} bytes; the format allows {MAX_FRAME_SIZE}.")
+        data = storage.load(name)
+        return data, blake3(data).hexdigest() == name.rpartition("/")[2]
+    matches_name = False
+    for _ in range(2):  # a byte may be turned over on its way here
+        data = storage.load(name, 0, MAX_FRAME_SIZE + 1)
+        if len(data) > MAX_FRAME_SIZE:
+            raise IntegrityError(f"It has more than the {MAX_FRAME_SIZE} bytes that the format allows.")
+        matches_name = blake3(data).hexdigest() == name.rpartition("/")[2]
+        if matches_name:
+            break
+    return data, matches_name

@@ -15,7 +15,7 @@ from blake3 import blake3
 from zitcache.codec.frame import HEADER_SIZE, FrameKind
 from zitcache.errors import IntegrityError, ObjectNotFound
 from zitcache.events import Session
-from zitcache.repository.records import TreeEntry
+from zitcache.repository.records import MAX_PIECE_SIZE, TreeEntry
 from zitcache.repository.repository import Repository
 from zitcache.tasks.check.data import buffer_workers
 from zitcache.tasks.check.findings import Blob, Findings, Problem
@@ -71,8 +71,10 @@ class _Run:
     def _hash(self, entry: TreeEntry, piece: memoryview, scratch: memoryview) -> None:
         content, sha256 = blake3(), hashlib.sha256()
         for length, blob in self._repository.piece_list(entry):
-            if self._must_stop or length > len(piece):
+            if self._must_stop or length > MAX_PIECE_SIZE:
                 return
+            if length > len(piece):  # it was copied from a repository with larger pieces
+                piece = memoryview(bytearray(length))
             view = piece[:length]
             self._repository.load_blob_into(blob, view, scratch=scratch)
             content.update(view)

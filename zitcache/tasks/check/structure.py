@@ -9,10 +9,10 @@ from zitcache.codec.frame import FrameKind
 from zitcache.errors import IntegrityError, ZitcacheError
 from zitcache.events import Session
 from zitcache.repository.pack import FOLDER as PACK_FOLDER
-from zitcache.repository.pack import read_contents
 from zitcache.repository.records import IndexRecord, PackRecord, RecordT, SnapshotRecord
 from zitcache.repository.repository import INDEX_FOLDER, SNAPSHOT_FOLDER, Repository
 from zitcache.repository.selection import Snapshot
+from zitcache.storage.parallel import in_parallel
 from zitcache.tasks.check.findings import Blob, Findings, Problem
 from zitcache.tasks.check.frames import explain, is_object_id, read_object
 
@@ -40,11 +40,9 @@ def check_structure(repository: Repository, findings: Findings, session: Session
     """
     structure = Structure()
     session.progress.stage("Looking at snapshots and index")
-    for snapshot_id in _objects(repository, SNAPSHOT_FOLDER, structure):
-        session.cancel.check()
+    snapshots = _read_all(repository, SNAPSHOT_FOLDER, FrameKind.SNAPSHOT, SnapshotRecord, structure, session)
+    for snapshot_id, found in snapshots:
         structure.snapshot_count += 1
-        name = f"{SNAPSHOT_FOLDER}/{snapshot_id}"
-        found = read_object(repository.storage, name, FrameKind.SNAPSHOT, SnapshotRecord)
         if isinstance(found, Problem):
             problem = Problem(f"The snapshot cannot be used. {found.message}", found.tampered)
             findings.add_object(snapshot_id, problem, [f"{snapshot_id[:8]}:*"])
@@ -58,9 +56,30 @@ def check_structure(repository: Repository, findings: Findings, session: Session
 
 def unreadable_records(repository: Repository, folder: str, record: type[RecordT]) -> int:
     """How many objects of a folder of supplementary records cannot be used."""
-    names = [info.name for info in repository.storage.list(folder)]
-    found = (read_object(repository.storage, name, FrameKind.RECORD, record) for name in names)
-    return sum(isinstance(each, Problem) for each in found)
+    storage = repository.storage
+    names = [info.name for info in storage.list(folder)]
+
+    def is_unreadable(name: str) -> bool:
+        return isinstance(read_object(storage, name, FrameKind.RECORD, record), Problem)
+
+    return sum(in_parallel(is_unreadable, names, storage.concurrency))
+
+
+def _read_all(
+    repository: Repository,
+    folder: str,
+    kind: FrameKind,
+    record: type[RecordT],
+    structure: Structure,
+    session: Session,
+) -> Iterator[tuple[str, RecordT | Problem]]:
+    """Every object of a folder by its id, or what is wrong with it, in the order of their names."""
+    storage = repository.storage
+
+    def read(object_id: str) -> tuple[str, RecordT | Problem]:
+        return object_id, read_object(storage, f"{folder}/{object_id}", kind, record)
+
+    return in_parallel(read, _objects(repository, folder, structure), storage.concurrency, session.cancel)
 
 
 def _objects(repository: Repository, folder: str, structure: Structure) -> Iterator[str]:
@@ -78,9 +97,8 @@ def _read_index(
 ) -> dict[str, PackRecord]:
     """What the index objects say of each pack."""
     indexed: dict[str, PackRecord] = {}
-    for object_id in _objects(repository, INDEX_FOLDER, structure):
-        session.cancel.check()
-        found = read_object(repository.storage, f"{INDEX_FOLDER}/{object_id}", FrameKind.INDEX, IndexRecord)
+    objects = _read_all(repository, INDEX_FOLDER, FrameKind.INDEX, IndexRecord, structure, session)
+    for object_id, found in objects:
         if isinstance(found, Problem):
             message = (
                 f"The index object cannot be used; what it said is taken from the packs. {found.message}"
@@ -110,9 +128,13 @@ def _check_packs(
             structure.sizes[pack_id] = info.size
         else:
             structure.foreign.append(info.name)
-    for pack_id, pack in sorted(indexed.items()):
-        session.cancel.check()
-        problem = _pack_problem(repository, pack, structure.sizes.get(pack_id))
+
+    def look(pack: PackRecord) -> tuple[PackRecord, Problem | None]:
+        return pack, _pack_problem(repository, pack, structure.sizes.get(pack.id))
+
+    known = [pack for _, pack in sorted(indexed.items())]
+    for pack, problem in in_parallel(look, known, repository.storage.concurrency, session.cancel):
+        pack_id = pack.id
         if pack_id in known_blobs.packs:
             structure.packs[pack_id] = pack
         if problem is not None:
@@ -132,7 +154,7 @@ def _pack_problem(repository: Repository, indexed: PackRecord, size: int | None)
     if size is None:
         return Problem("The pack is missing.")
     try:
-        contents = read_contents(repository.storage, indexed.id, size)
+        contents = repository.contents(indexed.id, size)
     except IntegrityError as error:
         if size != indexed.size:
             return Problem(f"The pack has {size} bytes where {indexed.size} are expected.")

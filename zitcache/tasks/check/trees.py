@@ -8,6 +8,7 @@ from zitcache.codec.frame import FrameKind
 from zitcache.errors import IntegrityError
 from zitcache.events import Session
 from zitcache.repository.records import (
+    MAX_PIECE_SIZE,
     PieceList,
     RecordT,
     SnapshotRecord,
@@ -55,10 +56,10 @@ class TreeReader:
         found = self._load(entry.pieces, FrameKind.PIECES, PieceList)
         if found is None:
             return None
-        longest = self.repository.config.cutting.piece_size
+        longest = MAX_PIECE_SIZE
         total = sum(length for length, _ in found.pieces)
         if not total == found.size == entry.size or any(length > longest for length, _ in found.pieces):
-            message = "The piece list does not add up to its file, or breaks the cutting rules."
+            message = "The piece list does not add up to its file, or has pieces that are too long."
             self.reject(Blob(entry.pieces, FrameKind.PIECES), message)
             return None
         return found.pieces
@@ -111,7 +112,11 @@ class _TreeCheck:
 
     def snapshot(self, record: SnapshotRecord) -> Problem | None:
         """Check the blobs of all entries; returns what is wrong with the entries themselves."""
+        repository = self._reader.repository
+        repository.fetch_metadata(((tree, FrameKind.TREE) for tree in record.trees), self._session.cancel)
         entries, unreadable = self._reader.entries(record)
+        lists = [entry.pieces for entry in entries if entry.pieces is not None]
+        repository.fetch_metadata(((each, FrameKind.PIECES) for each in lists), self._session.cancel)
         problem = _names_problem(entries, record, complete=not unreadable)
         for entry in entries:
             if entry.kind != "file":

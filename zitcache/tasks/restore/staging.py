@@ -20,9 +20,10 @@ from pathlib import Path
 from zitcache.errors import UsageError, from_os_error
 from zitcache.events import Session
 from zitcache.machine.files import nearest_existing, sync_directory
-from zitcache.repository.records import TreeEntry
+from zitcache.repository.records import SnapshotModel, TreeEntry
 from zitcache.repository.repository import Repository
 from zitcache.tasks.fetching import Fetched, FetchTask, fetch_files
+from zitcache.tasks.restore.order import in_loading_order
 from zitcache.tasks.restore.survey import Survey
 from zitcache.tasks.restore.workspace import PREFIX, Workspace
 
@@ -33,10 +34,10 @@ _NO_HARD_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errn
 
 
 class Staging:
-    """One restore on its way: what goes where. ``roots``: the directories of the snapshot's models."""
+    """One restore on its way: what goes where. ``models``: those of the snapshot, each in a directory."""
 
     def __init__(
-        self, repository: Repository, workspace: Workspace, found: Survey, roots: Sequence[str]
+        self, repository: Repository, workspace: Workspace, found: Survey, models: Sequence[SnapshotModel]
     ) -> None:
         self._repository = repository
         self.workspace = workspace
@@ -45,7 +46,8 @@ class Staging:
         self.wanted = found.wanted
         self.wanted_paths = {entry.real_path for entry in found.wanted}
         self.selected = [*found.kept, *found.wanted]
-        self.units = self._choose_units(roots)
+        self._models = models
+        self.units = self._choose_units([model.root for model in models])
         self.fetched = Fetched()
         self._refuse_inner_mounts()
 
@@ -106,7 +108,10 @@ class Staging:
         session.progress.stage("Restoring", sum(entry.size for entry in files))
         self.fetched = fetch_files(
             self._repository,
-            [FetchTask(entry, str(self.tree / entry.real_path), self._candidate(entry)) for entry in files],
+            [
+                FetchTask(entry, str(self.tree / entry.real_path), self._candidate(entry))
+                for entry in in_loading_order(files, self.selected, self._models)
+            ],
             session,
         )
         session.progress.stage("Putting in place")

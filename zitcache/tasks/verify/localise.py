@@ -18,7 +18,7 @@ from zitcache.codec.blob import blob_id
 from zitcache.errors import IntegrityError
 from zitcache.events import Session
 from zitcache.machine.cpu import worker_count
-from zitcache.repository.records import TreeEntry
+from zitcache.repository.records import MAX_PIECE_SIZE, TreeEntry
 from zitcache.repository.repository import Repository
 from zitcache.tasks.reading import FileRead, ReadPipeline, Wanted
 from zitcache.tasks.verify.live import identity_of
@@ -78,7 +78,7 @@ def localise(
             pieces = repository.piece_list(entry)
         except IntegrityError:
             continue
-        if all(length <= piece_size for length, _ in pieces):
+        if all(length <= MAX_PIECE_SIZE for length, _ in pieces):
             chosen[os.path.join(root, item.path)] = _Suspect(item, pieces)
     found: dict[str, Localised] = {}
     lock = threading.Lock()
