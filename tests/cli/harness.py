@@ -17,6 +17,7 @@ from zitcache.tasks.check import CheckReport, DamagedBlob
 from zitcache.tasks.checksum import ChecksumReport
 from zitcache.tasks.clean import CleanItem, CleanReport
 from zitcache.tasks.copy import CopyReport, FailedSnapshot
+from zitcache.tasks.doctor import Check, DiskState, DoctorReport
 from zitcache.tasks.drill import DrillReport, DrillStep
 from zitcache.tasks.environment import EnvReport, VariableState
 from zitcache.tasks.generate import GeneratedImage, GenerateReport
@@ -297,6 +298,39 @@ def failed_copy() -> FailedSnapshot:
     return FailedSnapshot(id=ID_B, reason="No pack holds blob abababab.")
 
 
+DOCTOR_REPORT = DoctorReport(
+    headline="Your 32.8 GB are on the system disk: a reset wipes them.",
+    command="zitcache migrate /data/modelscope_cache",
+    checks=[
+        Check(
+            id="cache-disk",
+            status="fail",
+            evidence="It is on the system disk (/dev/vda1).",
+            fix="zitcache migrate /data/modelscope_cache",
+        ),
+        Check(id="schedule", status="warn", evidence="Nothing backs up by itself.", advice="Make it so."),
+        Check(id="models-complete", status="ok", evidence="Complete: Tongyi-MAI/Z-Image-Turbo@master."),
+        Check(id="gpu", status="skip", evidence="There is no GPU here."),
+    ],
+    disks=[
+        DiskState(
+            mount_point="/data",
+            fstype="xfs",
+            source="/dev/vdb",
+            verdict="survives",
+            reason="It is another disk than the system's.",
+            confidence="high",
+            is_network=False,
+            bytes_free=400_000_000_000,
+        )
+    ],
+    cache=CACHE,
+    cache_bytes=32_848_304_654,
+    repository=None,
+    provider="AutoDL",
+    container="docker",
+    seconds=0.4,
+)
 INIT_REPORT = InitReport(repository=REPO, id="f" * 32, version=1)
 SNAPSHOTS_REPORT = SnapshotsReport(
     repository=REPO,
@@ -404,5 +438,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, msgspec.Struct]] = {
     "generate": (("generate",), "generate.generate", GENERATE_REPORT),
     "clean": (("clean",), "clean.clean", clean_report()),
     "sample": (("sample", "/tmp/cache"), "sample.sample", SAMPLE_REPORT),
+    "doctor": (("doctor",), "doctor.doctor", DOCTOR_REPORT),
     "drill": (("drill", "--sample"), "drill.drill", drill_report()),
 }
