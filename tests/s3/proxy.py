@@ -10,8 +10,8 @@
         assert proxy.count("PUT", "/packs/") == 7
 
 A rule has a filter (``method``, ``path``: a part of the path, ``listing``, ``match``: any predicate), and
-ends after ``times`` requests or ``seconds``. The first rule that fits a request is applied. Signatures stay valid,
-because the proxy passes on the ``Host`` that the client signed.
+ends after ``times`` requests or ``seconds``. The first rule that fits a request is applied. Signatures stay
+valid, because the proxy passes on the ``Host`` that the client signed.
 """
 
 from __future__ import annotations

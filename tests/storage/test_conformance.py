@@ -137,7 +137,8 @@ def test_create_never_replaces(storage: Storage) -> None:
 
 
 def test_of_many_that_create_one_object_exactly_one_succeeds(storage: Storage) -> None:
-    for attempt in range(25):
+    attempts = 6 if storage.is_remote else 25  # a server may take a second over each
+    for attempt in range(attempts):
         barrier = threading.Barrier(8)
 
         def create(worker: int, barrier: threading.Barrier = barrier, attempt: int = attempt) -> bool:
@@ -148,7 +149,7 @@ def test_of_many_that_create_one_object_exactly_one_succeeds(storage: Storage) -
             won = list(pool.map(create, range(8)))
         assert won.count(True) == 1
         assert storage.load(f"locks/n{attempt}") == b"%d" % won.index(True) * 1000
-    assert len(names(storage, "locks")) == 25
+    assert len(names(storage, "locks")) == attempts
 
 
 def test_two_writers_of_the_same_object_both_succeed(storage: Storage) -> None:

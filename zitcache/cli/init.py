@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zitcache.cli.options import Repository, command
+from zitcache.cli.options import REPOSITORY, Repository, command
 from zitcache.cli.runner import run
 from zitcache.ui.output import OutputOptions
 from zitcache.ui.render.init import render_init
@@ -20,15 +20,21 @@ if TYPE_CHECKING:
     examples="""
 zitcache init /data/zitcache        a folder on a data disk
 zitcache init                       where ZITCACHE_REPO says
+zitcache init s3://bucket/zitcache  in S3 (AWS, or: --endpoint-url URL)
 """
 )
 def init(
     output: OutputOptions,
     *,
-    place: Annotated[str | None, typer.Argument(metavar="PLACE", help="Where to create it.")] = None,
+    place: Annotated[
+        str | None, typer.Argument(metavar="PLACE", help="Where to create it."), REPOSITORY
+    ] = None,
     repo: Repository = None,
 ) -> int:
-    """Create a repository. It should lie on another disk than the cache, one that survives a reset."""
+    """Create a repository. It should lie on another disk than the cache, one that survives a reset.
+
+    In S3, the endpoint is first asked to show that it keeps what it is given.
+    """
 
     def work(session: Session) -> Outcome[InitReport]:
         from zitcache.errors import UsageError

@@ -60,7 +60,23 @@ def resolve_repository(flag: str | None, environ: Mapping[str, str] = os.environ
 
     Raises ``UsageError`` when the configuration is needed and cannot be used.
     """
-    return _resolve(flag, "--repo", "ZITCACHE_REPO", "repo", environ)
+    setting = _resolve(flag, "--repo", "ZITCACHE_REPO", "repo", environ)
+    return setting if setting.value is None else replace(setting, value=connected(setting.value, environ))
+
+
+def connected(place: str, environ: Mapping[str, str] = os.environ) -> str:
+    """``place``; in S3, with what environment and configuration say about the endpoint and it does not.
+
+    Raises ``UsageError`` for a place in S3 that cannot be one.
+    """
+    if not place[:5].lower().startswith("s3:/"):
+        return place
+    from zitcache.storage.s3.location import SETTINGS, fill
+
+    found = load_config(environ)
+    config = found[1] if found is not None else Config()
+    values = {name: environ.get(f"ZITCACHE_{name.upper()}") or getattr(config, name) for name in SETTINGS}
+    return fill(place, {name: str(value) for name, value in values.items() if value})
 
 
 def resolve_cache(flag: str | None, environ: Mapping[str, str] = os.environ) -> Setting:

@@ -148,9 +148,9 @@ def answer_of(error: BaseException, secrets: Sequence[str] = ()) -> Answer | Non
     if isinstance(error, boto.ClientError):
         return _of_response(error.response, secrets)
     if isinstance(error, boto.EndpointConnectionError):
-        # Made from the cause's text: getaddrinfo's failures differ from a refused connection in nothing else.
-        unknown = "resolve" in text or "Name or service" in text or "nodename" in text
-        return Answer(Kind.UNKNOWN_HOST if unknown else Kind.AWAY, _network_text(error, secrets))
+        reason = error.kwargs.get("error")
+        unknown = type(reason).__name__ == "NameResolutionError"
+        return Answer(Kind.UNKNOWN_HOST if unknown else Kind.AWAY, _network_text(reason or error, secrets))
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
         return Answer(Kind.NO_KEYS, text)
     if isinstance(
@@ -222,7 +222,8 @@ class _Case:
 
 
 def _away(case: _Case) -> ZitcacheError:
-    return Unreachable(f"The endpoint did not do it: {case.why}.")
+    what = "fails" if case.answer.status else "does not answer"
+    return Unreachable(f"The endpoint {what}: {case.why}.")
 
 
 def _unknown_host(case: _Case) -> ZitcacheError:
@@ -235,7 +236,7 @@ def _unknown_host(case: _Case) -> ZitcacheError:
 def _expired(case: _Case) -> ZitcacheError:
     return CredentialsError(
         f"The session has expired ({case.connection.key_source()}): {case.why}.",
-        hint="Renew it (aws sso login, or new keys in the environment), and run the command again: it resumes.",
+        hint="Renew it (aws sso login, or new keys in the environment), and run the command again.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -31,7 +32,8 @@ class S3Location:
 
     ``endpoint_url``: None for what boto3 finds (``AWS_ENDPOINT_URL``, the profile, AWS itself).
     ``addressing``: "path" or "virtual"; None to find out. ``concurrency``: requests in flight.
-    ``limit_upload``, ``limit_download``: as typed ("20M"). ``object_lock_days``: retention set on every object written.
+    ``limit_upload``, ``limit_download``: as typed ("20M"). ``object_lock_days``: retention that every
+    object gets when it is written.
     ``give_up_after``: seconds without any success after which a request is given up.
     """
 
@@ -58,6 +60,8 @@ class S3Location:
         return f"{self.prefix}/{name}" if self.prefix else name
 
 
+SETTINGS = ("endpoint_url", "region", "profile", "concurrency", "limit_upload", "limit_download")
+"""Those parameters that options, variables (``ZITCACHE_ENDPOINT_URL``) and the configuration can give."""
 PARAMETERS = tuple(field.name for field in fields(S3Location) if field.name not in {"bucket", "prefix"})
 
 
@@ -94,7 +98,7 @@ def parse_location(text: str) -> S3Location:
     return _without_bucket_in_endpoint(location)
 
 
-def fold(place: str, given: dict[str, str | None]) -> str:
+def fold(place: str, given: Mapping[str, str | None]) -> str:
     """``place`` with the parameters ``given`` written into it; those that it has already are replaced.
 
     A place that is not in S3 is refused if anything is given. Raises ``UsageError``.
@@ -112,12 +116,11 @@ def fold(place: str, given: dict[str, str | None]) -> str:
     return str(parse_location(f"{place}?{urlencode(merged, safe=':/', quote_via=quote)}"))
 
 
-def fill(place: str, defaults: dict[str, str | None]) -> str:
-    """``place`` with those of ``defaults`` that it does not say itself; unchanged if it is not in S3."""
-    if not is_s3(place):
-        return place
-    missing = set(PARAMETERS) - _parameters(place.partition("?")[2]).keys()
-    return fold(place, {name: value for name, value in defaults.items() if name in missing})
+def fill(place: str, defaults: Mapping[str, str | None]) -> str:
+    """``place``, which is in S3, with those of ``defaults`` that it does not say itself, in one spelling."""
+    said = _parameters(place.partition("?")[2])
+    missing = {name: value for name, value in defaults.items() if name not in said}
+    return fold(str(parse_location(place)), missing)
 
 
 def is_s3(place: str) -> bool:

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 
-FIRST_CONTACT_SECONDS = 30.0
+FIRST_CONTACT_SECONDS = 20.0
 """An endpoint that never answered is more likely misspelt than busy."""
 UNKNOWN_HOST_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 20.0

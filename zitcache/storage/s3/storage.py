@@ -15,7 +15,7 @@ from zitcache.storage.s3.listing import Lister, whole_seconds
 from zitcache.storage.s3.location import S3Location
 from zitcache.storage.s3.reading import PIECE_SIZE, RangeReader, read_pieces, truncated
 from zitcache.storage.s3.requests import Expected, Requests
-from zitcache.storage.s3.uploads import BufferPool, S3Writer, body_of, checksum_headers
+from zitcache.storage.s3.uploads import BufferPool, S3Writer, Uploader, checksum_parameters
 from zitcache.storage.traits import FORBID_OVERWRITE, IF_NONE_MATCH, NONE, StorageTraits
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SIZE_ROUNDS = 3
 """How often an object is sent again that the endpoint keeps with another size."""
 _NO_BODY = frozenset({Kind.DENIED, Kind.OTHER, Kind.KEYS, Kind.REGION})
-_FORBID_OVERWRITE_HEADER = "x-oss-forbid-overwrite"
+_REFUSED = frozenset({Kind.EXISTS, Kind.UNSUPPORTED})
 
 
 class S3Storage:
@@ -41,7 +41,7 @@ class S3Storage:
         self.requests = Requests(location)
         self.lister = Lister(self.requests)
         self.traits = traits or StorageTraits()
-        self._upload_limit = RateLimit(_rate("limit_upload", location.limit_upload))
+        self._uploader = Uploader(self.requests, RateLimit(_rate("limit_upload", location.limit_upload)))
         self._download_limit = RateLimit(_rate("limit_download", location.limit_download))
         self._buffers = BufferPool()
         self._pool: Executor | None = None
@@ -62,6 +62,11 @@ class S3Storage:
     def concurrency(self) -> int:
         """How many requests may be in flight."""
         return self.requests.concurrency
+
+    @property
+    def uploader(self) -> Uploader:
+        """For the probe, which sends objects in ways that the storage would not."""
+        return self._uploader
 
     def adapt(self, traits: StorageTraits) -> None:
         """Use what ``init`` found out about this endpoint."""
@@ -192,8 +197,8 @@ class S3Storage:
             if found.kind is not Kind.NO_KEY:
                 raise CredentialsError(
                     f"{name} may not be deleted from s3://{self._location.bucket}: {found.answer.text}.",
-                    hint="These keys only add (append-only), or the object is locked: delete with other keys, "
-                    "or when the retention is over.",
+                    hint="These keys may only add, or the object is locked: delete with other keys, or when "
+                    "the retention is over.",
                 ) from None
         self._written.pop(name, None)
 
@@ -209,28 +214,13 @@ class S3Storage:
     # -- the steps of a write -----------------------------------------------------------------------
 
     def _put(self, name: str, data: memoryview, *, only_new: bool) -> None:
-        parameters: dict[str, Any] = {
-            "Bucket": self._location.bucket,
-            "Key": self._location.key(name),
-            "ContentType": "application/octet-stream",
-            **checksum_headers(self.traits.checksum, data),
-            **self._retention(),
-        }
-        headers: dict[str, str] = {}
-        if only_new and self.traits.conditional_put == IF_NONE_MATCH:
-            parameters["IfNoneMatch"] = "*"
-        elif only_new:
-            headers[_FORBID_OVERWRITE_HEADER] = "true"
-
-        def attempt(client: S3Client) -> None:
-            self.requests.connection.set_headers(headers)
-            try:
-                client.put_object(Body=body_of(data, self._upload_limit), **parameters)
-            finally:
-                self.requests.connection.set_headers({})
-
-        expected = frozenset({Kind.EXISTS, Kind.UNSUPPORTED}) if only_new else frozenset()
-        self.requests.run(f"writing {name}", attempt, expected=expected)
+        self._uploader.put(
+            name,
+            data,
+            condition=self.traits.conditional_put if only_new else NONE,
+            parameters={**checksum_parameters(self.traits.checksum, data), **self._retention()},
+            expected=_REFUSED if only_new else frozenset(),
+        )
 
     def _confirm(self, name: str, data: memoryview) -> None:
         """Raise ``IntegrityError`` unless the endpoint shows the object with its size."""

@@ -6,16 +6,21 @@ import base64
 import hashlib
 import threading
 import zlib
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zitcache.errors import IntegrityError, UsageError
 from zitcache.storage.names import check_name
 from zitcache.storage.protocol import Buffer
+from zitcache.storage.s3.errors import Kind
 from zitcache.storage.s3.limits import RateLimit
-from zitcache.storage.traits import CRC32, MD5, NONE
+from zitcache.storage.s3.requests import Requests
+from zitcache.storage.traits import CRC32, FORBID_OVERWRITE, IF_NONE_MATCH, MD5, NONE
 
 if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
     from zitcache.storage.s3.storage import S3Storage
 
 SMALL_BYTES = 64 << 10
@@ -23,6 +28,7 @@ SMALL_BYTES = 64 << 10
 _GROWTH = 16 << 20
 _KEPT_BUFFERS = 8
 _BODY_PIECE = 256 << 10
+_FORBID_OVERWRITE_HEADER = "x-oss-forbid-overwrite"
 
 
 class Body:
@@ -60,7 +66,7 @@ class Body:
         return piece
 
 
-def checksum_headers(kind: str, data: memoryview) -> dict[str, str]:
+def checksum_parameters(kind: str, data: memoryview) -> dict[str, str]:
     """The parameters of PutObject that let the endpoint compare what it received."""
     if kind == CRC32:
         return {"ChecksumCRC32": base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()}
@@ -70,6 +76,49 @@ def checksum_headers(kind: str, data: memoryview) -> dict[str, str]:
     if kind == NONE:
         return {}
     raise IntegrityError(f"{kind!r} is no checksum that this zitcache knows.")
+
+
+class Uploader:
+    """Sends objects."""
+
+    def __init__(self, requests: Requests, limit: RateLimit) -> None:
+        self._requests = requests
+        self._limit = limit
+
+    def put(
+        self,
+        name: str,
+        data: memoryview,
+        *,
+        condition: str = NONE,
+        parameters: Mapping[str, Any],
+        expected: frozenset[Kind] = frozenset(),
+    ) -> None:
+        """One PutObject, made again while that may help.
+
+        ``condition``: how to say "only if there is none" (see :class:`StorageTraits`). ``parameters``: more
+        of PutObject. Raises :class:`Expected` for failures of an ``expected`` kind, and ``ZitcacheError``.
+        """
+        location = self._requests.location
+        conditions: dict[str, Any] = {"IfNoneMatch": "*"} if condition == IF_NONE_MATCH else {}
+        headers = {_FORBID_OVERWRITE_HEADER: "true"} if condition == FORBID_OVERWRITE else {}
+
+        def attempt(client: S3Client) -> None:
+            small = len(data) <= SMALL_BYTES
+            self._requests.connection.set_headers(headers)
+            try:
+                client.put_object(
+                    Bucket=location.bucket,
+                    Key=location.key(name),
+                    Body=bytes(data) if small else cast("Any", Body(data, self._limit)),
+                    ContentType="application/octet-stream",
+                    **conditions,
+                    **parameters,
+                )
+            finally:
+                self._requests.connection.set_headers({})
+
+        self._requests.run(f"writing {name}", attempt, expected=expected)
 
 
 class BufferPool:
@@ -142,8 +191,3 @@ class S3Writer:
         if self._buffer is not None:
             self._pool.give_back(self._buffer)
             self._buffer = None
-
-
-def body_of(data: memoryview, limit: RateLimit) -> Any:
-    """What to hand to botocore as the body of an upload."""
-    return bytes(data) if len(data) <= SMALL_BYTES else Body(data, limit)

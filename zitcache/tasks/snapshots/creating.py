@@ -17,6 +17,7 @@ from zitcache.storage.folders import translated
 from zitcache.storage.names import is_temporary
 from zitcache.storage.opening import open_storage
 from zitcache.storage.protocol import Storage
+from zitcache.storage.traits import StorageTraits, innermost
 
 README_NAME = "readme.txt"
 _README = """\
@@ -37,26 +38,29 @@ snapshots/ (one small object for each). The format is written down in docs/FORMA
 
 
 class InitReport(msgspec.Struct, kw_only=True):
-    """The new repository's id, place and format version."""
+    """The new repository's id, place and format version; what the endpoint of a remote one can do."""
 
     repository: str
     id: str
     version: int
+    endpoint: StorageTraits | None = None
 
 
-def init(
-    repository: str, session: Session, *, cutting: CuttingRules | None = None
-) -> Outcome[InitReport]:
-    """Create a repository in a directory, which is made if it is missing and must be empty if it is there.
+def init(repository: str, session: Session, *, cutting: CuttingRules | None = None) -> Outcome[InitReport]:
+    """Create a repository in a place of its own, which must be empty; a directory is made if it is missing.
+
+    The endpoint of one in S3 is probed first.
 
     ``cutting``: other rules than the usual ones, to share blobs with a repository that has those.
 
-    Raises ``UsageError`` if the place is a file, holds anything, or holds a repository already;
+    Raises ``UsageError`` if the place is a file, holds anything, or holds a repository already, or if the
+    endpoint breaks a promise on which repositories rest;
     ``CredentialsError``, ``NoSpace`` and the like from writing.
     """
     storage = open_storage(repository)
+    traits = _probe(storage, session)
     _refuse_occupied(storage)
-    created = Repository.create(storage, cutting=cutting)
+    created = Repository.create(storage, cutting=cutting, traits=traits)
     try:
         storage.create(README_NAME, _README.encode())
     except ZitcacheError as error:
@@ -64,8 +68,25 @@ def init(
         session.warn("readme-not-written", f"The note {README_NAME} could not be written: {error.message}")
     keep_reserve(storage)
     _warn_about_disk(storage, session)
-    report = InitReport(repository=storage.location, id=created.config.id, version=created.config.version)
+    report = InitReport(
+        repository=storage.location, id=created.config.id, version=created.config.version, endpoint=traits
+    )
     return Outcome(data=report, warnings=session.warnings)
+
+
+def _probe(storage: Storage, session: Session) -> StorageTraits | None:
+    """What a remote endpoint can do; None for a directory. Raises as :func:`init` does."""
+    if not storage.is_remote:
+        return None
+    from zitcache.storage.s3.probe import probe, refuse_occupied
+    from zitcache.storage.s3.storage import S3Storage
+
+    remote = innermost(storage)
+    if not isinstance(remote, S3Storage):
+        return None
+    refuse_occupied(remote)
+    session.progress.stage("Probing the endpoint")
+    return probe(remote, session)
 
 
 def _refuse_occupied(storage: Storage) -> None:
