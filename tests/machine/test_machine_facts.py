@@ -352,7 +352,7 @@ def test_btrfs_is_found_by_what_was_mounted(
 def test_a_question_is_asked_for_a_limited_time() -> None:
     never = threading.Event()
     start = time.monotonic()
-    with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
+    with pytest.raises(TimeoutError, match=r"no answer within"):
         within(0.05, never.wait)
     assert time.monotonic() - start < 5
     never.set()

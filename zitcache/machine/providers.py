@@ -172,5 +172,20 @@ def enclosing_place(path: str, provider: Provider | None) -> PlaceHint | None:
     return None
 
 
+def known_places(provider: Provider | None) -> list[str]:
+    """The mount points that the landlord gives a meaning; where none is known, all unmistakable ones."""
+    return [
+        place.pattern
+        for landlord in _LANDLORDS
+        for place in landlord.places
+        if "[" not in place.pattern
+        and (
+            provider.name == landlord.name
+            if provider is not None
+            else place.pattern not in _AMBIGUOUS and place.keeps
+        )
+    ]
+
+
 def _place(landlord: _Landlord, path: str) -> Place | None:
     return next((place for place in landlord.places if re.fullmatch(place.pattern, path)), None)
