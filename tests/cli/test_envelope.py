@@ -32,6 +32,7 @@ CONTRACT: dict[str, set[str] | list[set[str]]] = {
     "check": {"blobs_checked", "bytes_read", "damaged"},
     "kit": {"action", "path", "tag", "program", "parts", "files", "bytes", "seconds", "pointer", "steps"},
     "sample": {"cache", "layout", "model", "model_path", "files", "size_bytes"},
+    "doctor": {"headline", "command", "checks", "disks", "cache", "repository", "fixed"},
     "drill": {"steps"},
 }  # fmt: skip
 
