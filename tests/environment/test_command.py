@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -224,6 +227,16 @@ def test_two_hugging_face_trees_in_one_cache_are_said(env: Env, cache: Path) -> 
     assert f"its models in {cache} are not found by name" in result.err
 
 
+def test_names_that_only_files_use_are_changed_as_well(env: Env, cache: Path, machine: Machine) -> None:
+    """As from ``sudo`` or cron, which do not read them."""
+    machine.write(".bashrc", 'export HF_HUB_CACHE="$HOME/old/hub"\n')
+    write_huggingface(cache / "hub", FILES)
+    assert env("--write").code == 0
+    assert installed()["HF_HUB_CACHE"] == f"{cache}/hub"
+    done = shell("bash", "-ic", 'printf %s "$HF_HUB_CACHE"', home=machine.home)
+    assert done.stdout == f"{cache}/hub"
+
+
 def test_a_login_that_will_not_be_found_any_more_is_said(
     env: Env, cache: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,3 +245,10 @@ def test_a_login_that_will_not_be_found_any_more_is_said(
     write_huggingface(cache / "hub", FILES)
     result = env("--write")
     assert f"hint: cp -p {machine.home}/hf/token {cache}/token" in result.err
+
+
+def test_it_starts_light_enough_for_a_start_up_file(cache: Path) -> None:
+    code = "import sys, zitcache.tasks.environment; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stdout))
+    assert not loaded & {"numpy", "psutil", "zstandard", "blake3", "boto3", "rich", "torch"}

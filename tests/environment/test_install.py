@@ -168,6 +168,17 @@ def test_settings_in_other_files_are_named(machine: Machine) -> None:
     assert f"{machine.system}/etc/profile.d/old.sh:2 sets HF_HOME to /old" in said[1].message
 
 
+def test_a_line_that_outranks_hf_home_is_named(machine: Machine) -> None:
+    machine.write(".bashrc", "export HF_HUB_CACHE=/old/hub\n")
+    _, notices = write_all()
+    (notice,) = [notice for notice in notices if notice.code == "outranking-setting"]
+    number = (machine.home / ".bashrc").read_text().split("\n").index("export HF_HUB_CACHE=/old/hub") + 1
+    assert "sets HF_HUB_CACHE to /old/hub" in notice.message and "before HF_HOME" in notice.message
+    assert number == 1
+    machine.write(".bashrc", "export HF_HUB_CACHE=/data/model_cache/hub\n")
+    assert "outranking-setting" not in codes(write_all()[1]), "it says the same"
+
+
 def test_mode_owner_and_attributes_stay(machine: Machine) -> None:
     bashrc = machine.write(".bashrc", b"a=1")
     bashrc.chmod(0o640)

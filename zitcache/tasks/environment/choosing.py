@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from zitcache.cache.environment import candidate_roots
+from zitcache.cache.environment import candidate_roots, locate_cache
 from zitcache.cache.inventory import Model, inventory
 from zitcache.cache.layouts import find_models
 from zitcache.cache.variables import home_of
 from zitcache.errors import CacheNotFound, UsageError
 from zitcache.events import Session
-from zitcache.tasks.locations import locate
-from zitcache.tasks.settings import resolve_cache
+from zitcache.tasks.settings import resolve_cache, warn_ignored
 
 MODEL_PATH_VARIABLE = "ZITCACHE_MODEL_PATH"
 """The folder to give to ``from_pretrained``; only printed, never written to files."""
@@ -21,7 +20,13 @@ MODEL_PATH_VARIABLE = "ZITCACHE_MODEL_PATH"
 
 def chosen_cache(cache: str | None, session: Session) -> Path:
     """The cache named, else the one in use. A named one may be empty. Raises ``CacheNotFound``."""
-    return locate(cache, session).path
+    # As ``tasks.locations`` does, without what finding repositories imports.
+    setting = resolve_cache(cache)
+    warn_ignored(setting, session)
+    located = locate_cache(setting.value, dict(os.environ), Path.home(), Path.cwd())
+    for notice in located.warnings:
+        session.warn(notice.code, notice.message, notice.hint)
+    return located.path
 
 
 def cache_with_model(name: str, cache: str | None, session: Session) -> tuple[Path, Model]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from zitcache.cache.variables import HOME_VARIABLE, HUB_VARIABLES
 from zitcache.events import Session
 from zitcache.tasks.environment.placing import expanded
 from zitcache.tasks.environment.sources import CRONTAB, Reach, Source, sources
@@ -37,11 +38,29 @@ def warn_of_others(
     ``handled``: the places that have our block, and where the lines round it were looked at.
     """
     home = where.home or Path("/")
-    for source in sources(where, tuple(variables)):
+    outranking = [name for name in HUB_VARIABLES if HOME_VARIABLE in variables and name not in variables]
+    if set(HUB_VARIABLES) & set(variables):
+        outranking = []
+    for source in sources(where, (*variables, *outranking)):
         name = source.assignment.name
+        if name in outranking:
+            _warn_of_outranking(source, variables[HOME_VARIABLE], home, session)
+            continue
         if source.place in handled or expanded(source.assignment, home) == variables[name]:
             continue
-        session.warn("other-setting", _sentence(source), _hint(source, variables[name]))
+        session.warn("other-setting", _sentence(source), _hint(source, variables[name], name))
+
+
+def _warn_of_outranking(source: Source, hf_home: str, home: Path, session: Session) -> None:
+    """Hugging Face looks at that variable first, and so would not look at ``HF_HOME``."""
+    name, value = source.assignment.name, expanded(source.assignment, home)
+    hub = f"{hf_home.rstrip('/')}/hub"
+    if value is not None and value != hub:
+        session.warn(
+            "outranking-setting",
+            f"{source.label} sets {name} to {value}: for Hugging Face that counts before HF_HOME={hf_home}.",
+            _hint(source, hub, name),
+        )
 
 
 def _sentence(source: Source) -> str:
@@ -58,8 +77,7 @@ def _sentence(source: Source) -> str:
     return f"{source.label} {said}; that counts for {who}."
 
 
-def _hint(source: Source, wanted: str) -> str:
-    name = source.assignment.name
+def _hint(source: Source, wanted: str, name: str) -> str:
     if source.reach is Reach.CONTAINER:
         return f"Start the container with: -e {shlex.quote(f'{name}={wanted}')}"
     if source.place == CRONTAB:

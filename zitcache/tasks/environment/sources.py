@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -22,8 +22,9 @@ from zitcache.tasks.environment.other_files import (
     process_settings,
     system_conf_settings,
 )
+from zitcache.tasks.environment.placing import expanded
 from zitcache.tasks.environment.shell_lines import Assignment, fish_settings, shell_settings
-from zitcache.tasks.environment.targets import Surroundings
+from zitcache.tasks.environment.targets import Surroundings, surroundings
 
 DIRECTORY_VARIABLES = (MODELSCOPE_VARIABLE, *HUB_VARIABLES, HOME_VARIABLE, "XDG_CACHE_HOME", OWN_VARIABLE)
 """Those whose value is a directory that matters here."""
@@ -73,16 +74,25 @@ def sources(where: Surroundings, names: Collection[str] = VARIABLES) -> list[Sou
     found = [
         Source("PID 1", Reach.CONTAINER, Assignment(name, pid_1[name], 0)) for name in names if name in pid_1
     ]
-    for path, reach, read in _files(where):
-        try:
-            data = read_file(path)
-        except OSError:
-            continue
-        if data is not None and any(name.encode() in data for name in names):
-            text = data.decode(errors="surrogateescape")
-            found += [Source(str(path), reach, one) for one in read(text) if one.name in names]
+    found += _of_files(where, names)
     found += _of_crontab(where, names)
     return found
+
+
+def set_anywhere(environ: Mapping[str, str], names: Collection[str] = VARIABLES) -> dict[str, str]:
+    """``environ``, and what the files set for shells, logins and services beside it.
+
+    A variable that only ``~/.bashrc`` sets counts in the user's shells, though not for a program that cron
+    or ``sudo`` started.
+    """
+    where = surroundings(environ)
+    home = where.home or Path("/")
+    found: dict[str, str] = {}
+    for source in _of_files(where, names):
+        value = expanded(source.assignment, home)
+        if value is not None and source.assignment.exported and source.reach is not Reach.CRON:
+            found[source.assignment.name] = value
+    return {**found, **environ}
 
 
 def process_environment(where: Surroundings, pid: int) -> dict[str, str]:
@@ -91,6 +101,19 @@ def process_environment(where: Surroundings, pid: int) -> dict[str, str]:
         return process_settings((where.system / f"proc/{pid}/environ").read_bytes())
     except OSError:
         return {}
+
+
+def _of_files(where: Surroundings, names: Collection[str]) -> list[Source]:
+    found: list[Source] = []
+    for path, reach, read in _files(where):
+        try:
+            data = read_file(path)
+        except OSError:
+            continue
+        if data is not None and any(name.encode() in data for name in names):
+            text = data.decode(errors="surrogateescape")
+            found += [Source(str(path), reach, one) for one in read(text) if one.name in names]
+    return found
 
 
 def _of_crontab(where: Surroundings, names: Collection[str]) -> list[Source]:

@@ -23,6 +23,7 @@ from zitcache.tasks.environment.install import (
 )
 from zitcache.tasks.environment.own import make_own, shared_cache_of
 from zitcache.tasks.environment.report import EnvReport, OwnCache
+from zitcache.tasks.environment.sources import set_anywhere
 from zitcache.tasks.environment.survey import survey
 from zitcache.tasks.environment.syntax import PRINTED, Syntax, check_variables, write_lines
 from zitcache.tasks.environment.variable_checks import (
@@ -67,7 +68,7 @@ def env(request: EnvRequest, session: Session) -> Outcome[EnvReport]:
         return _outcome(
             EnvReport(variables=survey(), cache=None, selected={}, installed=installed()), session
         )
-    selected = variables_for(cache, os.environ)
+    selected = variables_for(cache, set_anywhere(os.environ))
     if syntax is not None or request.write:
         check_variables(selected)
         refuse_dollar(selected)
