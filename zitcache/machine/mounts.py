@@ -181,7 +181,8 @@ def _holds_data(mount: Mount) -> bool:
     if any(_contains(place, mount.mount_point) for place in _NOT_FOR_DATA_UNDER):
         return False
     # A dead server makes stat hang, and single files are not exported: do not ask.
-    return mount.is_network or Path(mount.mount_point).is_dir()
+    # Others may have mounts below folders that are closed to us: `Path.is_dir` would raise.
+    return mount.is_network or os.path.isdir(mount.mount_point)
 
 
 def _contains(directory: str, path: str) -> bool:
