@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from tests.backup.world import Watching, back_up, bring_back, make_repository, make_sample
+from tests.backup.world import (
+    Watching,
+    back_up,
+    bring_back,
+    describe,
+    make_repository,
+    make_sample,
+    zitcache,
+)
 from tests.clean.world import SNAPSHOT, items_of, only, put, run
 from zitcache.cache.marker import MARKER_NAME, MigrationMarker, marker_paths, write_marker
 from zitcache.errors import Interrupted
@@ -74,8 +83,9 @@ def test_what_a_restore_was_throwing_away(cache: Path) -> None:
 # -- old copies that a migration has left ------------------------------------------------------------
 
 
-def migrated(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """(the link at the old place, the cache at the new place, the old copy)."""
+def migrated(tmp_path: Path, ago: timedelta = timedelta(seconds=10)) -> tuple[Path, Path, Path]:
+    """(the link at the old place, the cache at the new place, the old copy). Moved after, or ``ago`` before,
+    these were written."""
     source, target = tmp_path / "system/cache", make_sample(tmp_path / "data/cache")
     old = make_sample(tmp_path / "system/.zitcache-old-cache")
     source.symlink_to(target)
@@ -83,7 +93,7 @@ def migrated(tmp_path: Path) -> tuple[Path, Path, Path]:
         id="ab" * 16,
         **marker_paths(str(source), str(target)),  # type: ignore[arg-type]
         host="box",
-        time="2026-01-01T00:00:00Z",
+        time=(datetime.now(timezone.utc) + ago).isoformat(),
         program="zitcache",
         method="copy",
         files=1,
@@ -118,6 +128,62 @@ def test_the_old_copy_stays_if_the_new_one_is_not_whole(tmp_path: Path, change: 
         source.symlink_to(tmp_path)
     item = only(run(target, delete=True, kinds=(Kind.OLD_COPY,)))
     assert not item.removed and old.exists() and item.kept_because
+
+
+def test_what_was_written_to_the_old_copy_since_keeps_it(tmp_path: Path) -> None:
+    source, _, old = migrated(tmp_path, ago=timedelta(days=-1))
+    file = old / SNAPSHOT / "README.md"
+    file.write_bytes(file.read_bytes().swapcase())  # as long as before
+    item = only(run(source, delete=True, kinds=(Kind.OLD_COPY,)))
+    assert not item.removed and "after the migration" in (item.kept_because or "") and old.exists()
+
+
+def test_a_real_migration_and_what_it_leaves(tmp_path: Path) -> None:
+    source, target = make_sample(tmp_path / "cache"), tmp_path / "data"
+    before = describe(source)
+    done = zitcache("migrate", target, "--cache", source, "--yes", "--force", "--no-env", "--no-kit")
+    assert done.returncode == 0, done.stderr
+    old = tmp_path / ".zitcache-old-cache"
+    assert old.is_dir() and source.is_symlink()
+    assert not only(run(source, delete=True)).removed
+    assert only(run(source, delete=True, kinds=(Kind.OLD_COPY,))).removed
+    assert not old.exists()
+    after = describe(source.resolve(), skip=[MARKER_NAME])
+    assert {name: facts[0] for name, facts in after.items() if name != MARKER_NAME} == {
+        name: facts[0] for name, facts in before.items()
+    }
+
+
+# -- migrations that were interrupted ------------------------------------------------------------------
+
+
+def test_a_migration_that_can_go_on_stays(cache: Path) -> None:
+    journal = put(cache / ".zitcache-migrating/plan.json", b"{}").parent
+    part = put(cache / SNAPSHOT / ".zitcache-part-ab")
+    aside = put(cache / ".zitcache-leftovers/mine").parent
+    found = items_of(run(cache, delete=True))
+    assert {path for path, item in found.items() if item.kept_because} == {
+        str(journal),
+        str(part),
+        str(aside),
+    }
+    assert "zitcache migrate" in (found[str(part)].kept_because or "")
+    found = items_of(run(cache, delete=True, everything=True))
+    assert found[str(part)].removed and journal.exists() and aside.exists()
+
+
+def test_parts_without_a_journal_belong_to_nobody(cache: Path) -> None:
+    part = put(cache / SNAPSHOT / ".zitcache-part-ab")
+    assert only(run(cache, delete=True)).removed and not part.exists()
+
+
+def test_a_migration_that_is_running_is_left_alone(cache: Path) -> None:
+    lock = put(cache / ".zitcache-migrating/lock", b"")
+    part = put(cache / SNAPSHOT / ".zitcache-part-ab")
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        item = items_of(run(cache, delete=True, everything=True))[str(part)]
+    assert not item.removed and "in use" in (item.kept_because or "")
 
 
 def test_the_old_copy_stays_if_the_marker_makes_no_sense(tmp_path: Path) -> None:

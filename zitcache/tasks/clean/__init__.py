@@ -106,7 +106,7 @@ def _everything(request: CleanRequest, places: Places, session: Session) -> Iter
         session.progress.file(str(cache))
         yield from shadowing_stubs(cache, session.cancel)
         yield from cache_leftovers(cache, session.cancel)
-        yield from old_copies(cache)
+        yield from old_copies(cache, session)
         yield from own_leftovers_in([cache.parent])
     # Whoever names a cache means that cache; the tools' caches only if their kinds are named as well.
     if request.cache is None or not IN_CACHES.issuperset(request.kinds or IN_CACHES):

@@ -65,7 +65,7 @@ def cache_leftovers(root: Path, cancel: Cancel) -> Iterator[Candidate]:
         for entry in entries:
             try:
                 if not entry.is_dir(follow_symlinks=False):
-                    if candidate := _file(folder, entry, names):
+                    if candidate := _file(folder, entry, names, str(root)):
                         yield candidate
                     continue
                 if entry.stat(follow_symlinks=False).st_dev != device:
@@ -73,7 +73,7 @@ def cache_leftovers(root: Path, cancel: Cancel) -> Iterator[Candidate]:
             except OSError:
                 continue
             inner = _child(folder, entry, hubs)
-            candidates = list(_special_folder(folder, entry))
+            candidates = list(_special_folder(folder, entry, str(root)))
             yield from candidates
             if (
                 not candidates
@@ -109,7 +109,7 @@ def _child(folder: _Folder, entry: os.DirEntry[str], hubs: set[str]) -> _Folder:
     return _Folder(entry.path, is_hub, locks, folder.hf_locks)
 
 
-def _special_folder(folder: _Folder, entry: os.DirEntry[str]) -> Iterator[Candidate]:
+def _special_folder(folder: _Folder, entry: os.DirEntry[str], root: str) -> Iterator[Candidate]:
     if entry.name == "._____temp":
         yield Candidate(
             entry.path, Kind.UNFINISHED_DOWNLOAD, _TEMPORARY_FOLDER, locks=(*folder.locks, entry.path)
@@ -121,13 +121,13 @@ def _special_folder(folder: _Folder, entry: os.DirEntry[str]) -> Iterator[Candid
         for inner in _entries(entry.path):
             if inner.is_dir(follow_symlinks=False):
                 yield from _lock_group(inner.path, _entries(inner.path))
-    elif entry.name.startswith(OWN_PREFIX) and (candidate := own_leftover(entry)):
+    elif entry.name.startswith(OWN_PREFIX) and (candidate := own_leftover(entry, root)):
         yield candidate
 
 
-def _file(folder: _Folder, entry: os.DirEntry[str], names: frozenset[str]) -> Candidate | None:
+def _file(folder: _Folder, entry: os.DirEntry[str], names: frozenset[str], root: str) -> Candidate | None:
     if entry.name.startswith(OWN_PREFIX):
-        return own_leftover(entry)
+        return own_leftover(entry, root)
     if not folder.is_hub or not entry.is_file(follow_symlinks=False):
         return None
     reason = _unfinished(entry, names)
