@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,4 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setenv("SHELL", "/bin/bash")
     monkeypatch.setenv("ZITCACHE_SYSTEM_ROOT", str(made.system))
     monkeypatch.chdir(tmp_path)
-    if os.geteuid() != 0:
-        made.is_root = False
     return made

@@ -36,7 +36,6 @@ class Machine:
 
     home: Path
     system: Path
-    is_root: bool = True
 
     def write(self, name: str, data: bytes | str) -> Path:
         """A file in the home directory, or below ``/`` if ``name`` begins with a slash."""
