@@ -26,7 +26,7 @@ def run_on(
 ) -> subprocess.CompletedProcess[str]:
     """Run this Python with ``arguments`` where ``root`` is ``/`` and ``/root`` the home directory.
 
-    What programs need (``/usr``, this Python) is bind mounted into it for that time, except ``without``.
+    What programs need (``/usr``, this Python) is bind mounted into it, read-only, except ``without``.
     ``disks``: further directories by the place where they appear. ``environ``: beside PATH and HOME; nothing
     is inherited. Skips where mounts may not be unshared.
     """
@@ -36,9 +36,14 @@ def run_on(
         pytest.skip("cannot unshare mounts here")
     python = python_environment()["PYTHONPATH"]
     lines = ["set -e", f"cd {shlex.quote(str(root))}", "mkdir -p tmp root"]
-    lines += [_shown(Path("/", name), f"/{name}") for name in _OF_THE_SYSTEM if name not in without]
+    kernel = ("proc", "sys", "dev")
+    lines += [
+        _shown(Path("/", name), f"/{name}", read_only=name not in kernel)
+        for name in _OF_THE_SYSTEM
+        if name not in without
+    ]
     folders = _outermost([sys.base_prefix, sys.prefix, *python.split(os.pathsep)])
-    lines += [_shown(folder, str(folder)) for folder in folders]
+    lines += [_shown(folder, str(folder), read_only=True) for folder in folders]
     lines += [_shown(disk, place) for place, disk in (disks or {}).items()]
     command = f"cd /root && exec {shlex.join([sys.executable, *arguments])}"
     lines.append(f"exec chroot . /bin/sh -c {shlex.quote(command)}")
@@ -57,14 +62,15 @@ def run_on(
     )
 
 
-def _shown(source: Path, place: str) -> str:
+def _shown(source: Path, place: str, *, read_only: bool = False) -> str:
     """A line of shell that makes ``source`` appear at ``place`` of the new root, if it exists."""
     inside = shlex.quote(f".{place}")
     if source.is_symlink():
         return f"[ -L {inside} ] || ln -s {shlex.quote(os.readlink(source))} {inside}"
     if not source.is_dir():
         return "true"
-    return f"mkdir -p {inside}; mount --rbind {shlex.quote(str(source))} {inside}"
+    lines = f"mkdir -p {inside}; mount --rbind {shlex.quote(str(source))} {inside}"
+    return f"{lines}; mount -o remount,bind,ro {inside}" if read_only else lines
 
 
 def _outermost(folders: Sequence[str]) -> list[Path]:

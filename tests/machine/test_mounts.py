@@ -21,6 +21,7 @@ CONTAINER = r"""
 4 3 0:53 / /dev/shm rw - tmpfs shm rw
 5 1 0:54 / /sys ro - sysfs sysfs ro
 6 1 259:1 /var/lib/hosts /etc/hosts rw - ext4 /dev/nvme0n1p1 rw
+16 1 259:1 /var/lib/key /srv/key rw - ext4 /dev/nvme0n1p1 rw
 7 1 259:2 /vol/7 /root/autodl-tmp rw,noatime shared:3 master:4 - xfs /dev/nvme1n1 rw,prjquota
 8 1 0:60 / /root/autodl-fs rw - nfs4 10.0.0.9:/export/a rw,vers=4.2
 9 1 0:61 / /mnt/with\040space\011tab\134slash rw - fuse.juicefs JuiceFS:x rw
@@ -36,7 +37,7 @@ this line is no mount
 
 def test_a_containers_mount_table_is_understood() -> None:
     table = {mount.mount_point: mount for mount in mounts(CONTAINER)}
-    assert len(table) == 14
+    assert len(table) == 15
     data = table["/root/autodl-tmp"]
     assert (data.device, data.fstype, data.source, data.root) == (
         os.makedev(259, 2),
@@ -56,7 +57,7 @@ def test_a_containers_mount_table_is_understood() -> None:
 
 def test_only_disks_for_data_are_data_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "mounts", lambda: mounts(CONTAINER))
-    monkeypatch.setattr(Path, "is_dir", lambda path: str(path) != "/etc/hosts")
+    monkeypatch.setattr(os.path, "isdir", lambda path: path != "/srv/key")
     assert [mount.mount_point for mount in data_mounts()] == [
         "/root/autodl-tmp",
         "/root/autodl-fs",

@@ -30,7 +30,11 @@ __all__ = [
     "survives",
 ]
 
-_NOT_FOR_DATA_UNDER = ("/proc", "/sys", "/dev", "/boot", "/snap")
+# fmt: off
+_NOT_FOR_DATA_UNDER = (
+    "/proc", "/sys", "/dev", "/boot", "/snap", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64",
+)
+# fmt: on
 _LOSS_WARNINGS = ("DATALOSS_WARNING_README.txt",)
 """What Azure puts on its temporary disks."""
 
