@@ -23,13 +23,16 @@ def system_file(installation: Installation, *, lock: str | None = "/usr/bin/floc
         "# Written by `zitcache schedule install`; remove it with `zitcache schedule remove`.\n"
         "# Exit codes and output go to the history: see `zitcache history`. What cron mails is what failed.\n"
         f"SHELL=/bin/sh\nPATH={_PATH}\nHOME={_value(installation.home)}\n"
-        f"{whole_night(installation).at.text} {installation.user} {_command(installation, lock)}\n"
+        + "".join(f"{name}={_value(value)}\n" for name, value in installation.environment)
+        + f"{whole_night(installation).at.text} {installation.user} {_command(installation, lock)}\n"
     )
 
 
 def user_block(installation: Installation, *, lock: str | None = "/usr/bin/flock") -> str:
     """The lines for a user's own crontab, between two marks."""
-    line = f"{whole_night(installation).at.text} {_command(installation, lock)}"
+    variables = [f"{name}={value}" for name, value in installation.environment]
+    command = shlex.join(["env", *variables]) + " " if variables else ""
+    line = f"{whole_night(installation).at.text} {command}{_command(installation, lock)}"
     return f"{BLOCK_BEGIN}\n{line}\n{BLOCK_END}\n"
 
 
@@ -75,5 +78,5 @@ def _command(installation: Installation, lock: str | None) -> str:
 
 def _value(text: str) -> str:
     if "\n" in text:
-        raise UsageError("A home directory with a line break cannot be written into a crontab.")
+        raise UsageError(f"{text!r} cannot be written into a crontab: it holds a line break.")
     return f'"{text}"' if text != text.strip() or " " in text else text

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
 from zitcache.errors import Locked, from_os_error
 from zitcache.schedule.times import CronTimes
@@ -26,9 +25,10 @@ LOCK_NAME = "scheduler.lock"
 
 
 class Daemon:
-    """Runs ``command`` at the given times until it is told to stop by SIGTERM, SIGINT or :meth:`stop`.
+    """Runs ``command`` at the given times until it is told to stop.
 
     ``last_run``: when it last ran, for catching up. ``say``: receives one line for each thing that happens.
+    ``stopped``: asked now and then whether to stop; for a caller that handles the signals itself.
     """
 
     def __init__(
@@ -38,11 +38,13 @@ class Daemon:
         *,
         last_run: Callable[[], datetime | None],
         say: Callable[[str], None],
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._command = list(command)
         self._times = times
         self._last_run = last_run
         self._say = say
+        self._stopped = stopped
         self._stopping = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -63,19 +65,17 @@ class Daemon:
         if self.missed():
             self._say("The last night was missed: running it now.")
             scheduler.add_job(self.run_once, id="missed", misfire_grace_time=None)
-        restore = self._install_signals()
         scheduler.start()
         try:
             job = scheduler.get_job("night")
             if job is not None and job.next_run_time is not None:
                 self._say(f"Next run: {job.next_run_time:%Y-%m-%d %H:%M %Z}. Stop with Ctrl-C.")
-            # Waking up now and then lets Python run the signal handler on every platform.
-            while not self._stopping.wait(0.5):
-                pass
+            while not self._stopping.wait(0.2):
+                if self._stopped():
+                    self._stopping.set()
         finally:
             self._end_child()
             scheduler.shutdown(wait=True)
-            restore()
 
     def stop(self) -> None:
         """Let :meth:`run` return; the night that is running is asked to stop and keeps what it has done."""
@@ -122,21 +122,6 @@ class Daemon:
             # Repositories withstand this anywhere.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-
-    def _install_signals(self) -> Callable[[], None]:
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            self._stopping.set()
-
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-
-        def restore() -> None:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-        return restore
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from zitcache.schedule.times import CronTimes, parse_times
 DEFAULT_AT = "0 2 * * *"
 PROOF_AT = "30 4 1 * *"
 UNIT_PREFIX = "zitcache-"
+JOB_NAMES = ("backup", "check", "proof")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class Installation:
     ``program``: the words that start zitcache, absolute. ``options``: what every run gets (``--repo …``), in
     the form of the command line. ``repository``: a directory or a URL. ``cache``: the cache's real path, None
     to find it anew each night. ``scratch``: where a drill may restore to, on a disk with room. ``writable``:
-    further directories that are written to. ``home``, ``user``: whose.
+    further directories that are written to. ``home``, ``user``: whose. ``environment``: further
+    variables (``ZITCACHE_CONFIG``).
     """
 
     program: tuple[str, ...]
@@ -32,6 +34,7 @@ class Installation:
     writable: tuple[str, ...] = ()
     home: str = "/root"
     user: str = "root"
+    environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_remote(self) -> bool:

@@ -184,6 +184,6 @@ def _guarded(channel: str, tell: Callable[[], None]) -> list[Notice]:
         Notice(
             code="not-told",
             message=f"Nobody was told through {channel}: {reason}.",
-            hint=f"Correct it in the section [notify], then try: zitcache night --dry-run --tell ({channel})",
+            hint="Correct it in the section [notify], then try: zitcache night --test",
         )
     ]

@@ -78,3 +78,11 @@ def local_time(iso: str) -> str:
         return datetime.fromisoformat(iso.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError, OSError):
         return printable(iso)
+
+
+def age(seconds: float) -> str:
+    """A rough time span in one unit: ``5 min``, ``3 h``, ``12 days``."""
+    for limit, scale, unit in ((90, 1, "s"), (5400, 60, "min"), (129_600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / scale:.0f} {unit}"
+    return count(round(seconds / 86_400), "day")

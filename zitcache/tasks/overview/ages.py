@@ -98,7 +98,7 @@ def _moment(
     if what != "check":
         for step in PROOF_STEPS if what == "proof" else (what,):
             done = last_with_step(list(runs), step, succeeded=True)
-            if done is not None and not (what == "proof" and not _drew(done[1].data)):
+            if done is not None and not (what == "proof" and not has_drawn(done[1].data)):
                 times.append(done[0].record.ended)
     # A time ahead of the clock is no proof of youth; it counts as now.
     last = min(max(times), now) if times else None
@@ -126,7 +126,7 @@ class _WithProof(msgspec.Struct):
     proof: _Proof | None = None
 
 
-def _drew(data: msgspec.Raw) -> bool:
+def has_drawn(data: msgspec.Raw) -> bool:
     """Whether a step's report says that a picture was drawn and found right; "skipped" is no proof."""
     try:
         found = msgspec.json.decode(data, type=_WithProof)

@@ -1,0 +1,295 @@
+"""``night``: everything that keeps a cache safe, in one run that nobody watches.
+
+``steps``: what each step does and says · ``due``: which steps it is time for · ``telling``: hooks, messages,
+metrics · here: their order, the lock, and the record in the history.
+
+A step that fails is recorded and told, and the rest goes on where that makes sense: a check is as useful
+after a failed backup, but nothing is forgotten on such a night.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from zitcache import __version__
+from zitcache.errors import Exit, Interrupted, Locked, UsageError, ZitcacheError, from_os_error
+from zitcache.events import Outcome, Session
+from zitcache.repository.repository import Repository
+from zitcache.schedule.history import Run, RunRecord, StepRecord, recent_runs, remember, state_directory
+from zitcache.tasks.configuration import Config
+from zitcache.tasks.locations import open_repository
+from zitcache.tasks.night.due import due_steps
+from zitcache.tasks.night.steps import STEPS, Context, Done, run_step
+from zitcache.tasks.night.telling import Telling
+from zitcache.tasks.overview.ages import has_drawn
+from zitcache.tasks.report import ReportData
+from zitcache.tasks.settings import load_config
+
+_BACKUP_IS_THERE = {Exit.OK, Exit.DAMAGE, Exit.PARTIAL}
+_GRAVEST = (
+    Exit.BUG,
+    Exit.TAMPERED,
+    Exit.DAMAGE,
+    Exit.NO_SPACE,
+    Exit.CREDENTIALS,
+    Exit.UNREACHABLE,
+    Exit.NOT_FOUND,
+    Exit.USAGE,
+    Exit.LOCKED,
+    Exit.PROOF_FAILED,
+    Exit.PARTIAL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NightRequest:
+    """``only``/``skip``: names of :data:`~zitcache.tasks.night.steps.STEPS`; a step named in ``only`` still
+    waits until it is due, unless ``force``. ``render``: makes the page of the figures. ``test``: tell only.
+    """
+
+    render: Callable[[ReportData], str]
+    repository: str | None = None
+    cache: str | None = None
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    force: bool = False
+    dry_run: bool = False
+    test: bool = False
+
+
+class NightStep(msgspec.Struct, kw_only=True):
+    """A step. ``skipped``: why it was not its turn, or None. ``data``: the report of its command."""
+
+    name: str
+    exit_code: int
+    seconds: float
+    message: str
+    skipped: str | None = None
+    data: object = None
+
+
+class NightReport(msgspec.Struct, kw_only=True):
+    """``steps`` in order. ``told``: whether everybody who was to be told has been."""
+
+    repository: str | None
+    steps: list[NightStep]
+    seconds: float
+    told: bool
+    dry_run: bool = False
+
+
+def night(request: NightRequest, session: Session) -> Outcome[NightReport]:
+    """Run a night.
+
+    Exit codes: 0; else that of the gravest step. Raises ``Locked`` while another night runs here, and
+    ``UsageError`` for a wrong configuration or step. Whatever else goes wrong is a failed step, which is
+    recorded and told.
+    """
+    unknown = [name for name in (*request.only, *request.skip) if name not in STEPS]
+    if unknown:
+        raise UsageError(f"A night has no step {unknown[0]!r}.", hint=f"The steps are: {', '.join(STEPS)}")
+    loaded = load_config()
+    config = loaded[1] if loaded else Config()
+    state = state_directory()
+    if request.test:
+        return Telling(config).test(session)
+    with _alone(state) if not request.dry_run else contextlib.nullcontext():
+        return _Night(request, config, state, session).run()
+
+
+class _Night:
+    """One night: what it knows, and what it has done so far."""
+
+    def __init__(self, request: NightRequest, config: Config, state: Path, session: Session) -> None:
+        self._request = request
+        self._config = config
+        self._state = state
+        self._session = session
+        self._started = time.time()
+        self._clock = time.monotonic()
+        self._steps: list[StepRecord] = []
+        self._skipped: dict[str, str] = {}
+        self._log: list[str] = []
+        self._seen = 0
+        self._repository, self._unopened = self._open()
+        self._runs: list[Run] = recent_runs(self._repository, state)
+
+    def run(self) -> Outcome[NightReport]:
+        """All steps, then the record, then the messages."""
+        self._skipped = due_steps(self._request, self._config, self._runs, self._started)
+        if self._request.dry_run:
+            return self._outcome(told=True)
+        telling = Telling(self._config)
+        telling.begin(self._session)
+        failure: BaseException | None = None
+        try:
+            if telling.may_run:
+                self._all_steps()
+            else:
+                self._add(Done(Exit.USAGE, "the hook 'before' failed, and is required"), "hook", 0.0)
+                self._skipped |= dict.fromkeys(STEPS, "the hook 'before' failed")
+        except (Interrupted, KeyboardInterrupt) as error:
+            self._add(Done(Exit.INTERRUPTED, "interrupted; what was done is kept"), "stop", 0.0)
+            failure = error
+        self._say_warnings()
+        record = self._record()
+        for notice in remember(record, self._repository, self._state):
+            self._session.warn(notice.code, notice.message, notice.hint)
+        if failure is not None:
+            raise failure
+        told = telling.end(record, self._repository, self._context(), self._session)
+        return self._outcome(told=told)
+
+    def _all_steps(self) -> None:
+        for name in STEPS:
+            if name in self._skipped:
+                continue
+            reason = self._not_now(name)
+            if reason is not None:
+                self._skipped[name] = reason
+                continue
+            self._session.cancel.check()
+            began = time.monotonic()
+            step_session = Session(self._session.progress, self._session.cancel)
+            done = self._unopened or run_step(name, self._context(), step_session)
+            self._session.warnings += step_session.warnings
+            self._add(done, name, time.monotonic() - began)
+
+    def _not_now(self, name: str) -> str | None:
+        """Why a step must not run after what has happened so far."""
+        backup = next((step for step in self._steps if step.name == "backup"), None)
+        failed = backup is not None and Exit(backup.exit_code) not in _BACKUP_IS_THERE
+        if self._unopened is not None and self._steps:
+            return "the repository cannot be opened"
+        if name == "forget" and failed:
+            return "nothing is forgotten when the backup failed"
+        # Pruning is how a full disk gets room for the next backup.
+        if name == "prune" and failed and backup is not None and backup.exit_code != Exit.NO_SPACE:
+            return "nothing is pruned when the backup failed"
+        return None
+
+    def _context(self) -> Context:
+        return Context(
+            config=self._config,
+            repository=self._request.repository,
+            cache=self._request.cache,
+            render=self._request.render,
+            state=self._state,
+            draws="proof" not in self._skipped and self._config.night.proof,
+            drew=any(step.name == "drill" and has_drawn(step.data) for step in self._steps),
+        )
+
+    def _open(self) -> tuple[Repository | None, Done | None]:
+        """The repository, for the history; or what every step would fail with."""
+        try:
+            return open_repository(self._request.repository, self._session), None
+        except ZitcacheError as error:
+            return None, Done(error.exit_code, error.message, hint=error.hint)
+
+    def _add(self, done: Done, name: str, seconds: float) -> None:
+        self._say_warnings()
+        self._steps.append(
+            StepRecord(
+                name=name,
+                exit_code=int(done.exit_code),
+                seconds=seconds,
+                message=done.message,
+                data=msgspec.Raw(msgspec.json.encode(done.data)),
+            )
+        )
+        code = f"exit code {int(done.exit_code)}: " if done.exit_code else ""
+        self._say(f"{name}: {code}{done.message}")
+        if done.hint:
+            self._say(f"  {done.hint}")
+
+    def _say_warnings(self) -> None:
+        for notice in self._session.warnings[self._seen :]:
+            self._say(f"  warning: {notice.message}")
+        self._seen = len(self._session.warnings)
+
+    def _say(self, line: str) -> None:
+        self._log.append(f"{time.strftime('%H:%M:%S')} {line}")
+
+    def _record(self) -> RunRecord:
+        return RunRecord(
+            command="night",
+            host=socket.gethostname(),
+            program=f"zitcache {__version__}",
+            started=self._started,
+            ended=time.time(),
+            exit_code=int(self._exit_code()),
+            steps=[
+                *self._steps,
+                *(
+                    StepRecord(name=name, exit_code=0, seconds=0.0, message=reason, skipped=True)
+                    for name, reason in self._skipped.items()
+                ),
+            ],
+            warnings=list(self._session.warnings)[:200],
+            log="\n".join(self._log) + "\n",
+        )
+
+    def _exit_code(self) -> Exit:
+        codes = {Exit(step.exit_code) for step in self._steps}
+        stopped = codes & {Exit.INTERRUPTED, Exit.TERMINATED}
+        return next((code for code in (*stopped, *_GRAVEST) if code in codes), Exit.OK)
+
+    def _outcome(self, *, told: bool) -> Outcome[NightReport]:
+        by_name = {step.name: step for step in self._steps}
+        steps = []
+        for name in dict.fromkeys((*STEPS, *by_name)):
+            step = by_name.get(name)
+            if step is not None:
+                data = msgspec.json.decode(step.data)
+                steps.append(
+                    NightStep(
+                        name=name,
+                        exit_code=step.exit_code,
+                        seconds=step.seconds,
+                        message=step.message,
+                        data=data,
+                    )
+                )
+            else:
+                reason = self._skipped.get(name)
+                message = "is due" if reason is None else reason
+                steps.append(NightStep(name=name, exit_code=0, seconds=0.0, message=message, skipped=reason))
+        report = NightReport(
+            repository=None if self._repository is None else self._repository.storage.location,
+            steps=steps,
+            seconds=time.monotonic() - self._clock,
+            told=told,
+            dry_run=self._request.dry_run,
+        )
+        return Outcome(data=report, warnings=self._session.warnings, exit_code=self._exit_code())
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """One night at a time on this machine. Raises ``Locked``."""
+    path = state / "night.lock"
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise from_os_error(error, f"opening {path}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Locked("Another night is running here.", hint="See it with: zitcache status") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+__all__ = ["NightReport", "NightRequest", "NightStep", "night"]

@@ -1,0 +1,46 @@
+"""How ``config`` is shown."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from zitcache.ui.text import printable
+
+if TYPE_CHECKING:
+    from zitcache.tasks.config import ConfigInitReport, ConfigReport, ConfigValidation
+    from zitcache.ui.report import View
+
+
+def render_config(report: ConfigReport, view: View, *, origin: bool) -> list[str]:
+    """``name = value``, with what set it if that was asked for; defaults dimmed."""
+    lines = [view.style.dim(f"# {report.path or 'There is no configuration file; these are the defaults.'}")]
+    for setting in report.settings:
+        value = "" if setting.value is None else json.dumps(setting.value, ensure_ascii=False)
+        line = printable(f"{setting.name} = {value}".rstrip())
+        if origin:
+            source = f" ({setting.source})" if setting.source else ""
+            line += view.style.dim(printable(f"    # {setting.origin}{source}"))
+        lines.append(view.style.dim(line) if setting.origin == "default" else line)
+    return lines
+
+
+def render_validation(report: ConfigValidation, view: View) -> list[str]:
+    """What is wrong, a line each."""
+    if report.path is None:
+        return ["There is no configuration file, which is fine.", f"Next: {view.command('config', 'init')}"]
+    if report.problems:
+        return [view.style.bad(printable(problem)) for problem in report.problems]
+    return [view.style.good("Fine:") + f" {printable(report.path)}"]
+
+
+def render_config_init(report: ConfigInitReport, view: View) -> list[str]:
+    """Where the file is and what was found; all of it in a dry run."""
+    if report.dry_run:
+        return [f"Would write {printable(report.path)}:", *map(printable, report.text.splitlines())]
+    return [
+        view.style.good("Written:") + f" {printable(report.path)}",
+        f"Cache: {printable(report.cache or 'none was found')}",
+        f"Repository: {printable(report.repo or 'no data disk is mounted')}",
+        f"Next: {view.command('config', 'validate')}",
+    ]

@@ -1,0 +1,33 @@
+"""How ``schedule`` is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zitcache.ui.text import local_time, printable
+
+if TYPE_CHECKING:
+    from zitcache.tasks.schedule import ScheduleReport
+    from zitcache.ui.report import View
+
+
+def render_schedule(report: ScheduleReport, view: View) -> list[str]:
+    """Whether nights come by themselves, what says so, and what was changed."""
+    lines = [f"  {printable(entry)}" for entry in report.changed]
+    if report.dry_run:
+        return ["Nothing was changed.", *lines]
+    if report.armed:
+        when = f", next on {local_time(report.next_run)}" if report.next_run else ""
+        lines.append(view.style.good("Armed:") + f" {report.backend}, at {report.at}{when}.")
+    else:
+        lines.append(view.style.bad(report.problem or "Nothing is scheduled."))
+        here = ", ".join(report.runs_here) or "neither systemd nor cron"
+        lines.append(f"What runs here: {here}.")
+        if report.backend is None:
+            lines.append(f"Next: {view.command('schedule', 'install')}")
+    lines += [view.style.dim(f"  {printable(entry)}") for entry in report.entries]
+    if report.backend == "daemon" and report.armed:
+        lines.append("It ends with this container. In its start command: zitcache schedule run")
+    if report.last_run:
+        lines.append(f"Last run: {local_time(report.last_run)}, exit code {report.last_exit_code}.")
+    return lines
