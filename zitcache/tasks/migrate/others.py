@@ -11,6 +11,7 @@ from zitcache.cache.variables import variables_for
 from zitcache.errors import ZitcacheError
 from zitcache.events import Session
 from zitcache.tasks.environment import install, uninstall
+from zitcache.tasks.environment.sources import set_anywhere
 from zitcache.tasks.settings import resolve_repository
 
 
@@ -19,7 +20,7 @@ def set_environment(target: Path, session: Session) -> tuple[dict[str, str], lis
 
     What cannot be written is warned about.
     """
-    variables = variables_for(target, os.environ)
+    variables = variables_for(target, set_anywhere(os.environ))
     return variables, list(install(variables, session))
 
 
@@ -30,10 +31,8 @@ def unset_environment(session: Session) -> list[str]:
 
 def keep_kit(target: Path, variables: Mapping[str, str], session: Session) -> Path | None:
     """Put the kit for a bare machine into the migrated cache; None, and a warning, where that fails."""
-    try:
-        from zitcache.tasks.kit import keep_kit as keep
-    except ImportError:
-        return None
+    from zitcache.tasks.kit import keep_kit as keep
+
     place = target / KIT_NAME
     try:
         keep(place, session, environment=variables, repository=named_repository())

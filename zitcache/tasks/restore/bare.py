@@ -18,6 +18,7 @@ from zitcache.events import Outcome, Session
 from zitcache.machine.mounts import is_system_disk
 from zitcache.machine.ownership import distrust
 from zitcache.tasks.discovery import FoundCache, FoundKit
+from zitcache.tasks.environment.sources import set_anywhere
 from zitcache.tasks.kit.layout import KIT_FOLDER, RUNNING_FROM, is_kit
 from zitcache.tasks.kit.settings import MachineSettings, load_settings_by_file
 from zitcache.tasks.restore.candidates import (
@@ -132,7 +133,7 @@ def _restore(
         name: _elsewhere(value, record.real_cache, str(target)) for name, value in environment.items()
     }
     if not variables and not request.dry_run:
-        variables = variables_for(target, os.environ)
+        variables = variables_for(target, set_anywhere(os.environ))
     wishes = Wishes(
         links=[(marker.real_source, target)] if marker and marker.real_source != str(target) else [],
         variables=sound_variables(variables, session),
@@ -184,7 +185,7 @@ def _also(chosen: FoundCache, others: list[FoundCache]) -> list[FoundCache]:
 def _variables_of(cache: FoundCache) -> dict[str, str]:
     if cache.marker.variables:
         return cache.marker.variables_at(str(cache.path))
-    return variables_for(cache.path, os.environ)
+    return variables_for(cache.path, set_anywhere(os.environ))
 
 
 def _names_of(cache: FoundCache) -> set[str]:
