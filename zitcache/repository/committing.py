@@ -12,7 +12,7 @@ import contextlib
 import socket
 import time
 
-from zitcache.errors import Exit, IntegrityError, ZitcacheError
+from zitcache.errors import BlobDamaged, Exit, IntegrityError, ZitcacheError
 from zitcache.repository.index import Index, Location
 from zitcache.repository.marks import (
     CLAIM_FOLDER,
@@ -41,9 +41,8 @@ class PacksGone(IntegrityError):
 
     def __init__(self, missing: set[BlobKey]) -> None:
         self.missing = missing
-        super().__init__(
-            f"{len(missing)} blobs that the snapshot needs were deleted by a prune while it was made."
-        )
+        what = f"{len(missing)} blobs" if missing else "Blobs"
+        super().__init__(f"{what} that the snapshot needs were deleted by a prune.")
 
 
 def commit_snapshot(repository: Repository, record: SnapshotRecord) -> str:
@@ -56,10 +55,24 @@ def commit_snapshot(repository: Repository, record: SnapshotRecord) -> str:
     return commit_object(repository, snapshot_id, data, record)
 
 
-def commit_object(repository: Repository, snapshot_id: str, data: bytes, record: SnapshotRecord) -> str:
-    """As :func:`commit_snapshot`, for an object that exists already: undelete and copy."""
+def commit_object(
+    repository: Repository,
+    snapshot_id: str,
+    data: bytes,
+    record: SnapshotRecord,
+    *,
+    lost: frozenset[BlobKey] = frozenset(),
+) -> str:
+    """As :func:`commit_snapshot`, for an object that exists already: undelete and copy.
+
+    ``lost``: blobs that it is known to lack; it is written without them.
+    """
     needs = Needs(repository)
-    needs.add(record)
+    try:
+        needs.add(record)
+    except BlobDamaged as error:
+        raise PacksGone(set()) from error
+    needs.blobs -= lost
     for _ in range(_TRIES):
         chosen = _choose_packs(repository, needs.blobs)
         claim = _claim(repository, snapshot_id, chosen)
@@ -73,7 +86,8 @@ def commit_object(repository: Repository, snapshot_id: str, data: bytes, record:
             _withdraw(repository, claim)
             return snapshot_id
         _withdraw(repository, claim)
-        repository.index.forget_packs(gone)
+        # For good, in this process: a pack that is being deleted is still there for a while.
+        repository.distrust_packs(gone)
     raise PacksGone(needs.blobs)
 
 
@@ -138,7 +152,7 @@ def _require_still_there(repository: Repository, packs: dict[str, int], blobs: s
     """The machine slept between the look and the commit, perhaps for longer than a claim is respected."""
     gone = _going_or_gone(repository, packs)
     if gone:
-        repository.index.forget_packs(gone)
+        repository.distrust_packs(gone)
         _choose_packs(repository, blobs)  # storing what is missing makes the snapshot whole again
 
 

@@ -29,7 +29,11 @@ SWEEP_FOLDER = "sweeps"
 CLAIM_FOLDER = "claims"
 
 ABANDONED_CLAIM_SECONDS = 7 * 86400
-"""A claim that is older than this is of a writer that died: nobody takes a week from claim to commit."""
+"""A claim that is older than this looks like that of a writer that died: from claim to commit takes a moment.
+
+It is passed over only if an earlier prune, a day ago or more, noted it as such: a clock that is set forward
+makes everything old at once.
+"""
 
 Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
@@ -63,12 +67,16 @@ class ForgottenRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MarkRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Packs that no snapshot needed at ``time`` (seconds since the epoch)."""
+    """Packs that no snapshot needed at ``time`` (seconds since the epoch).
+
+    ``claims``: names of claims that looked as if their writers had died.
+    """
 
     version: Literal[1] = 1
     time: int
     host: str
     packs: list[HexId]
+    claims: list[str] = []
 
 
 class SweepRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from zitcache.codec.frame import FrameKind
-from zitcache.errors import BlobDamaged
 from zitcache.repository.records import SnapshotRecord, TreeRecord, decode_record
 from zitcache.repository.repository import Repository
 
@@ -18,37 +17,35 @@ class Needs:
         self._repository = repository
         self.blobs: set[BlobKey] = set()
 
-    def add(self, record: SnapshotRecord, *, lost: frozenset[BlobKey] = frozenset()) -> None:
-        """Add what a snapshot needs. ``lost``: trees and lists known to be gone; they are passed over.
+    def add(self, record: SnapshotRecord) -> None:
+        """Add what a snapshot needs.
 
-        Raises :class:`BlobDamaged` or :class:`IntegrityError` if a tree or a piece list cannot be read.
+        Raises :class:`~zitcache.errors.BlobDamaged` or :class:`~zitcache.errors.IntegrityError` if a tree or
+        a piece list cannot be read: nobody knows then what it names.
         """
+        self._repository.fetch_metadata((tree, FrameKind.TREE) for tree in record.trees)
         for tree in record.trees:
-            self._add_tree(tree, lost)
+            self._add_tree(tree)
 
-    def _add_tree(self, tree: str, lost: frozenset[BlobKey]) -> None:
+    def _add_tree(self, tree: str) -> None:
         key = (tree, int(FrameKind.TREE))
         if key in self.blobs:
             return
-        try:
-            data = self._repository.load_blob(tree, FrameKind.TREE)
-        except BlobDamaged:
-            if key in lost:
-                return
-            raise
-        for entry in decode_record(data, TreeRecord, "tree of a snapshot").entries:
+        data = self._repository.load_blob(tree, FrameKind.TREE)
+        entries = decode_record(data, TreeRecord, "tree of a snapshot").entries
+        self._repository.fetch_metadata(
+            (entry.pieces, FrameKind.PIECES)
+            for entry in entries
+            if entry.pieces is not None and (entry.pieces, int(FrameKind.PIECES)) not in self.blobs
+        )
+        for entry in entries:
             if entry.kind != "file":
                 continue
             if entry.pieces is not None:
                 list_key = (entry.pieces, int(FrameKind.PIECES))
                 if list_key in self.blobs:
                     continue
-                try:
-                    pieces = self._repository.piece_list(entry)
-                except BlobDamaged:
-                    if list_key in lost:
-                        continue
-                    raise
+                pieces = self._repository.piece_list(entry)
                 self.blobs.update((blob, int(FrameKind.DATA)) for _, blob in pieces)
                 self.blobs.add(list_key)
             elif entry.blob is not None:
