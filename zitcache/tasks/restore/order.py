@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from zitcache.repository.records import SnapshotModel, TreeEntry, real_name
 
-_FIRST = frozenset({"model_index.json", "config.json", "configuration.json"})
+_FIRST = "model_index.json"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".msgpack", ".h5")
 _LARGE_BYTES = 64 << 20
 
@@ -27,11 +27,11 @@ def in_loading_order(
     """``files`` sorted by when they are needed. ``entries``: the whole snapshot, for the links in it."""
     wanted = list(files)
     names = _names_of(entries)
-    folders = sorted({real_name(model.path, None) for model in models})
+    folders = sorted({(real_name(model.root, None), real_name(model.path, None)) for model in models})
     sizes = {entry.real_path: entry.size for entry in wanted}
 
     def key(path: str) -> _Key:
-        return min(_rank(name, sizes[path], folders) for name in [path, *names.get(path, [])])
+        return min(_rank(name, sizes[path], folders) for name in names.get(path) or [path])
 
     return sorted(wanted, key=lambda entry: key(entry.real_path))
 
@@ -54,17 +54,24 @@ def _names_of(entries: Sequence[TreeEntry]) -> dict[str, list[str]]:
     return names
 
 
-def _rank(path: str, size: int, folders: Sequence[str]) -> _Key:
-    """Models after each other in the order of their folders; what belongs to none comes with the last."""
-    number = len(folders)
-    inside = path
-    for position, folder in enumerate(folders):
-        if not folder or path.startswith(folder + "/"):
-            number, inside = position, path[len(folder) + 1 :] if folder else path
-    if inside in _FIRST:
+def _rank(path: str, size: int, folders: Sequence[tuple[str, str]]) -> _Key:
+    """Models after each other in the order of their folders; what belongs to none comes with the last.
+
+    ``folders``: of each model, all that is its own, and in there the one that is loaded.
+    """
+    number, inside = len(folders), path
+    for position, (root, folder) in enumerate(folders):
+        if _is_below(path, root):
+            number = position
+            inside = path[len(folder) :].lstrip("/") if _is_below(path, folder) else path
+    if inside == _FIRST:
         stage = 0
     elif size < _LARGE_BYTES and not inside.lower().endswith(_WEIGHTS):
         stage = 1
     else:
         stage = 2
     return number, stage, os.fsencode(inside)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return not folder or path.startswith(folder + "/")
