@@ -110,7 +110,11 @@ def test_a_file_that_the_last_good_snapshot_counts_to_a_model(tmp_path: Path) ->
     back_up(repository, cache)
     put(cache / SNAPSHOT / "table_100_199", b"b" * 50)  # now each vouches for the other
     found = items_of(run(cache, delete=True, repository=str(repository)))
-    assert "it is a file of the model" in (found[str(odd)].kept_because or "") and odd.exists()
+    assert (
+        "It is a file of the model Tongyi-MAI/Z-Image-Turbo in snapshot"
+        in (found[str(odd)].kept_because or "")
+        and odd.exists()
+    )
     assert found[str(odd.with_name("table_100_199"))].removed
 
 

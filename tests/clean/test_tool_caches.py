@@ -133,6 +133,12 @@ def test_the_chunks_of_xet(home: Path) -> None:
     assert upload.exists() and not (place / "chunk-cache").exists()
 
 
+def test_the_chunks_of_xet_in_a_cache_that_is_hf_home(cache: Path) -> None:
+    chunks = put(cache / "xet/https___cas_serv-abc/chunk-cache/ab/x")
+    item = only(run(cache, delete=True))
+    assert (item.kind, item.removed, chunks.exists()) == ("xet-cache", True, False)
+
+
 def test_whoever_names_a_cache_means_that_cache(home: Path, cache: Path) -> None:
     put(home / ".cache/pip/http-v2/a")
     assert run(cache, delete=True).data.items == []

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.backup.world import unprivileged
 from tests.storage.disks import ext4, mounted, tmpfs
 from zitcache.machine import mounts as module
 from zitcache.machine.mounts import data_mounts, free_space, is_system_disk, mount_of, mounts, same_disk
@@ -185,3 +186,13 @@ def test_subvolumes_of_one_btrfs_are_one_disk(tmp_path: Path) -> None:
         assert (disk / "system").stat().st_dev != (disk / "data").stat().st_dev
         assert same_disk(disk / "system", disk / "data")
         assert free_space(disk).inodes_free is None
+
+
+@pytest.mark.root
+def test_a_mount_below_a_folder_that_is_closed_to_this_user(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    with ext4(closed / "disk"):
+        closed.chmod(0o700)
+        with unprivileged():
+            assert str(closed / "disk") not in {mount.mount_point for mount in data_mounts()}
+        assert str(closed / "disk") in {mount.mount_point for mount in data_mounts()}

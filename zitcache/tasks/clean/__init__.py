@@ -24,7 +24,7 @@ from zitcache.tasks.clean.removing import remove
 from zitcache.tasks.clean.report import IN_CACHES, CleanItem, CleanReport, Kind
 from zitcache.tasks.clean.snapshot_names import snapshot_names
 from zitcache.tasks.clean.stubs import shadowing_stubs
-from zitcache.tasks.clean.tool_caches import Surroundings, tool_caches, tool_folders
+from zitcache.tasks.clean.tool_caches import Surroundings, tool_caches, tool_folders, xet_caches
 
 __all__ = ["CleanItem", "CleanReport", "CleanRequest", "Kind", "clean"]
 
@@ -107,6 +107,8 @@ def _everything(request: CleanRequest, places: Places, session: Session) -> Iter
         yield from shadowing_stubs(cache, session.cancel)
         yield from cache_leftovers(cache, session.cancel)
         yield from old_copies(cache, session)
+        # With HF_HOME set to the cache, as on the rented box, Xet's folder lies in it.
+        yield from xet_caches(cache / "xet")
         yield from own_leftovers_in([cache.parent])
     # Whoever names a cache means that cache; the tools' caches only if their kinds are named as well.
     if request.cache is None or not IN_CACHES.issuperset(request.kinds or IN_CACHES):

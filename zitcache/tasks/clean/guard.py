@@ -104,8 +104,10 @@ class Guard:
         for path in _paths(candidate):
             if (model := self._needed.by_path(path)) is not None:
                 return f"The model {model} needs it."
-            if (model := self._snapshot.model_of(path)) is not None:
-                return f"In snapshot {self._snapshot.short_id} it is a file of the model {model}."
+            # Also a stub is in the snapshot; that it is no model has been found out by looking into it.
+            owner = self._snapshot.owner_of(path) if candidate.kind is not Kind.SHADOWING_STUB else None
+            if owner is not None:
+                return f"It is a file of {owner}."
         # A stub shares its files with the model that it hides: what goes is a name, the file stays.
         if candidate.kind is not Kind.SHADOWING_STUB:
             model = self._needed.by_inode(footprint.inodes)

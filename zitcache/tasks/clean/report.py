@@ -24,7 +24,14 @@ class Kind(str, Enum):
 
 
 IN_CACHES = frozenset(
-    {Kind.UNFINISHED_DOWNLOAD, Kind.SHADOWING_STUB, Kind.STALE_LOCK, Kind.OWN_STAGING, Kind.OLD_COPY}
+    {
+        Kind.UNFINISHED_DOWNLOAD,
+        Kind.SHADOWING_STUB,
+        Kind.STALE_LOCK,
+        Kind.OWN_STAGING,
+        Kind.OLD_COPY,
+        Kind.XET_CACHE,
+    }
 )
 """The kinds that lie in or beside a model cache; the others are caches of other tools."""
 

@@ -9,20 +9,23 @@ from pathlib import Path
 from zitcache.errors import ZitcacheError
 from zitcache.events import Session
 from zitcache.repository.selection import Snapshot, list_snapshots, newest_good
+from zitcache.tasks.clean.candidate import is_below
 from zitcache.tasks.locations import discovered_repositories, open_repository
 from zitcache.tasks.settings import resolve_repository
 
 
 @dataclass(slots=True)
 class SnapshotNames:
-    """``files``: real path of each such file, and its model. Empty where there is no repository."""
+    """``files``: real path of each such file, and what it is a file of, as a clause. Empty where there is no
+    repository."""
 
-    short_id: str = ""
     files: dict[str, str] = field(default_factory=dict)
 
-    def model_of(self, path: str) -> str | None:
-        """The model of which ``path`` was a file."""
-        return self.files.get(path)
+    def owner_of(self, path: str) -> str | None:
+        """What ``path``, or something below it, is a file of."""
+        if path in self.files:
+            return self.files[path]
+        return next((owner for file, owner in self.files.items() if is_below(file, path)), None)
 
 
 def snapshot_names(flag: str | None, caches: tuple[Path, ...], session: Session) -> SnapshotNames:
@@ -45,11 +48,11 @@ def snapshot_names(flag: str | None, caches: tuple[Path, ...], session: Session)
         for cache in caches:
             chosen = newest_good([s for s in snapshots if _is_of(s, cache)])
             if chosen is not None:
-                found.short_id = chosen.short_id
                 for entry in repository.tree(chosen.record):
                     model = _complete_model(chosen, entry.real_path)
                     if model is not None and entry.kind != "directory":
-                        found.files[os.path.join(cache, entry.real_path)] = model
+                        place = os.path.join(cache, entry.real_path)
+                        found.files[place] = f"the model {model} in snapshot {chosen.short_id}"
     except ZitcacheError as error:
         if flag is not None:
             raise

@@ -177,11 +177,16 @@ def _torch_home(around: Surroundings) -> Path:
 
 
 def _xet(around: Surroundings) -> Iterator[Candidate]:
-    """``huggingface_hub/constants.py`` (``HF_XET_CACHE``); below it one folder per server."""
+    """``huggingface_hub/constants.py`` (``HF_XET_CACHE``)."""
     for place in _xet_places(around):
-        for folder in (place, *_subfolders(place)):
-            for name in _XET_FOLDERS:
-                yield from _folder(folder / name, Kind.XET_CACHE, _XET)
+        yield from xet_caches(place)
+
+
+def xet_caches(place: Path) -> Iterator[Candidate]:
+    """The caches in Xet's folder ``place``, which has one folder per server. ``staging`` (uploads) stays."""
+    for folder in (place, *_subfolders(place)):
+        for name in _XET_FOLDERS:
+            yield from _folder(folder / name, Kind.XET_CACHE, _XET)
 
 
 def _xet_places(around: Surroundings) -> list[Path]:
