@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.cli.night_reports import NIGHT_COMMANDS
 from zitcache.cli.main import main
 from zitcache.events import Outcome
 from zitcache.tasks.backup import BackupReport
@@ -440,4 +441,5 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, msgspec.Struct]] = {
     "sample": (("sample", "/tmp/cache"), "sample.sample", SAMPLE_REPORT),
     "doctor": (("doctor",), "doctor.doctor", DOCTOR_REPORT),
     "drill": (("drill", "--sample"), "drill.drill", drill_report()),
+    **NIGHT_COMMANDS,
 }

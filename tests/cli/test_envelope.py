@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli import harness
 from tests.cli.harness import COMMANDS, Result, fake, raising, returning
+from tests.cli.night_reports import NIGHT_CONTRACT
 from zitcache.errors import Exit, NoSpace
 from zitcache.events import Notice
 
@@ -27,13 +28,16 @@ CONTRACT: dict[str, set[str] | list[set[str]]] = {
     "env": {"variables", "cache", "selected", "installed", "written", "changes"},
     "generate": {"images", "seconds_load"},
     "clean": {"items", "bytes_found", "bytes_freed", "dry_run"},
-    "copy": {"from", "to", "snapshots_copied", "snapshots_skipped", "blobs_copied", "bytes_copied", "seconds"},
+    "copy": {
+        "from", "to", "snapshots_copied", "snapshots_skipped", "blobs_copied", "bytes_copied", "seconds"
+    },
     "migrate": {"source", "target", "method", "files", "bytes", "seconds", "linked", "source_deleted"},
     "check": {"blobs_checked", "bytes_read", "damaged"},
     "kit": {"action", "path", "tag", "program", "parts", "files", "bytes", "seconds", "pointer", "steps"},
     "sample": {"cache", "layout", "model", "model_path", "files", "size_bytes"},
     "doctor": {"headline", "command", "checks", "disks", "cache", "repository", "fixed"},
     "drill": {"steps"},
+    **NIGHT_CONTRACT,
 }  # fmt: skip
 
 

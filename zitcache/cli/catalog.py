@@ -27,7 +27,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Nights": {
         "schedule": "Make nights come by themselves, and see whether they do.",
-        "night": "Run what keeps the cache safe: backup, check, drill, report, tell.",
+        "night": "Run what keeps the cache safe: backup, check, drill, report.",
         "status": "Show what is protected, and how old that is.",
         "report": "Write one HTML page about everything.",
         "history": "List the runs that are remembered.",

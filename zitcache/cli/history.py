@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     examples="""
 zitcache history           the last nights and how they went
 zitcache history -n 100    more of them
-zitcache log               all about the last one
+zitcache history --json    for scripts; all about one of them: zitcache log
 """
 )
 def history(

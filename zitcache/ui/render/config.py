@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from zitcache.tasks.config import ConfigInitReport, ConfigReport, ConfigValidation
     from zitcache.ui.report import View
 
+_NO_FILE = "# There is no configuration file; these are the defaults."
+
 
 def render_config(report: ConfigReport, view: View, *, origin: bool) -> list[str]:
     """``name = value``, with what set it if that was asked for; defaults dimmed."""
-    lines = [view.style.dim(f"# {report.path or 'There is no configuration file; these are the defaults.'}")]
+    lines = [view.style.dim(f"# {printable(report.path)}" if report.path else _NO_FILE)]
     for setting in report.settings:
         value = "" if setting.value is None else json.dumps(setting.value, ensure_ascii=False)
         line = printable(f"{setting.name} = {value}".rstrip())

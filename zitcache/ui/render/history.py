@@ -47,5 +47,5 @@ def render_log(run: RunSummary, view: View) -> list[str]:
     state = (
         view.style.good("exit code 0") if run.exit_code == 0 else view.style.bad(f"exit code {run.exit_code}")
     )
-    head = f"{run.command} {short(run.id)} on {printable(run.host)}, {local_time(run.started)}, "
+    head = f"{printable(run.command)} {short(run.id)} on {printable(run.host)}, {local_time(run.started)}, "
     return [f"{head}{duration(run.seconds)}, {state}", *(printable(line) for line in run.log.splitlines())]

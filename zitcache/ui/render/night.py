@@ -17,7 +17,7 @@ def render_night(report: NightReport, view: View) -> list[str]:
         return [view.style.good("Told.") if report.told else view.style.bad("Not everybody could be told.")]
     lines = []
     for step in report.steps:
-        name = f"{step.name:<7}"
+        name = f"{printable(step.name):<7}"
         if step.skipped is not None:
             if report.dry_run or view.limit is None:
                 lines.append(view.style.dim(f"  -    {name} {printable(step.skipped)}"))
@@ -29,7 +29,7 @@ def render_night(report: NightReport, view: View) -> list[str]:
         lines.append(f"  {mark} {name} {printable(step.message)} ({duration(step.seconds)})")
     if report.dry_run:
         return ["This night would do, in this order:", *lines]
-    failed = [step.name for step in report.steps if step.exit_code]
+    failed = [printable(step.name) for step in report.steps if step.exit_code]
     head = view.style.bad(f"Failed: {', '.join(failed)}.") if failed else view.style.good("A good night.")
     lines.append(f"{head} It took {duration(report.seconds)}.")
     if not report.told:

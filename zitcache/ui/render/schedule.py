@@ -16,12 +16,13 @@ def render_schedule(report: ScheduleReport, view: View) -> list[str]:
     lines = [f"  {printable(entry)}" for entry in report.changed]
     if report.dry_run:
         return ["Nothing was changed.", *lines]
+    name = printable(report.backend or "")
     if report.armed:
         when = f", next on {local_time(report.next_run)}" if report.next_run else ""
-        lines.append(view.style.good("Armed:") + f" {report.backend}, at {report.at}{when}.")
+        lines.append(view.style.good("Armed:") + f" {name}, at {printable(report.at or '?')}{when}.")
     else:
-        lines.append(view.style.bad(report.problem or "Nothing is scheduled."))
-        here = ", ".join(report.runs_here) or "neither systemd nor cron"
+        lines.append(view.style.bad(printable(report.problem or "Nothing is scheduled.")))
+        here = ", ".join(map(printable, report.runs_here)) or "neither systemd nor cron"
         lines.append(f"What runs here: {here}.")
         if report.backend is None:
             lines.append(f"Next: {view.command('schedule', 'install')}")
