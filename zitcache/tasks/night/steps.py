@@ -80,7 +80,9 @@ def _backup(context: Context, session: Session) -> Done:
     from zitcache.tasks.backup import BackupRequest, backup
 
     share = share_of(context.config.night.reread, "night.reread")
-    request = BackupRequest(repository=context.repository, cache=context.cache, reread=share)
+    request = BackupRequest(
+        repository=context.repository, cache=context.cache, reread=share, kit=context.config.kit
+    )
     outcome = backup(request, session)
     report = outcome.data
     said = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from zitcache.ui.render.common import bullets, short, speed
@@ -31,6 +32,9 @@ def render_backup(report: BackupReport, view: View) -> list[str]:
         lines += bullets(
             view.style.caution(f"Left out: {count(len(report.left_out), 'file')}"), report.left_out, view
         )
+    if report.kit in {"made", "updated"}:
+        script = f"{report.repository.rstrip('/')}/kit/recover.sh"
+        lines.append(view.style.strong("After a reset:") + f" sh {printable(quote(script))}")
     return lines + render_proofs(report.proofs, view)
 
 

@@ -74,6 +74,8 @@ def _details(report: MigrateReport, view: View) -> list[str]:
     if report.environment_files:
         names = ", ".join(map(printable, report.environment_files))
         lines.append(f"The environment is set in {names}.")
+    if report.kit:
+        lines.append(view.style.strong("After a reset:") + f" sh {_shell_word(report.kit)}/recover.sh")
     if report.old_copy and not report.source_deleted:
         place = printable(report.old_copy)
         lines.append(
