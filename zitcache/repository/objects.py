@@ -54,7 +54,7 @@ def load_object(
 def load_objects(
     storage: Storage, infos: Iterable[ObjectInfo], kind: FrameKind, record: type[RecordT]
 ) -> Iterator[tuple[str, RecordT | IntegrityError | ObjectNotFound]]:
-    """Many objects, as many at once as pays, in the given order: each with its name, or why it cannot be."""
+    """Many objects, as many at once as pays: each with its name, or why it cannot be read. In no order."""
 
     def load(info: ObjectInfo) -> tuple[str, RecordT | IntegrityError | ObjectNotFound]:
         try:
@@ -62,4 +62,4 @@ def load_objects(
         except (IntegrityError, ObjectNotFound) as error:
             return info.name, error
 
-    return in_parallel(load, infos, storage.concurrency)
+    return in_parallel(load, infos, storage.concurrency, in_order=False)

@@ -523,6 +523,16 @@ class Repository:
         """One snapshot by its full id. Raises ``ObjectNotFound`` or :class:`IntegrityError`."""
         return self._load_object(f"{SNAPSHOT_FOLDER}/{snapshot_id}", FrameKind.SNAPSHOT, SnapshotRecord)
 
+    def load_snapshots(self) -> Iterator[tuple[str, SnapshotRecord | IntegrityError | ObjectNotFound]]:
+        """All snapshots by their ids, or why one cannot be read. In no order."""
+        infos = [
+            info
+            for info in self.storage.list(SNAPSHOT_FOLDER)
+            if OBJECT_ID.fullmatch(info.name.rpartition("/")[2])
+        ]
+        for name, found in load_objects(self.storage, infos, FrameKind.SNAPSHOT, SnapshotRecord):
+            yield name.rpartition("/")[2], found
+
     def snapshot_ids(self) -> list[str]:
         """The ids of all snapshots, in no order."""
         return list(self._object_ids(SNAPSHOT_FOLDER))

@@ -62,18 +62,16 @@ def list_snapshots(repository: Repository) -> tuple[list[Snapshot], dict[str, st
     found: list[Snapshot] = []
     unreadable: dict[str, str] = {}
     labels, losses = load_labels(repository), load_losses(repository)
-    for snapshot_id in repository.snapshot_ids():
-        try:
-            record = repository.load_snapshot(snapshot_id)
-        except ObjectNotFound:
+    for snapshot_id, read in repository.load_snapshots():
+        if isinstance(read, ObjectNotFound):
             continue  # forgotten since it was listed
-        except IntegrityError as error:
-            unreadable[snapshot_id] = error.message
+        if isinstance(read, IntegrityError):
+            unreadable[snapshot_id] = read.message
             continue
         found.append(
             Snapshot(
                 snapshot_id,
-                record,
+                read,
                 pinned=snapshot_id in labels.pinned,
                 added_tags=frozenset(labels.tags.get(snapshot_id, ())),
                 losses=losses.get(snapshot_id),

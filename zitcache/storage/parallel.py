@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,12 +22,14 @@ def in_parallel(
     items: Iterable[ItemT],
     concurrency: int,
     cancel: Cancel | None = None,
+    *,
+    in_order: bool = True,
 ) -> Iterator[ResultT]:
-    """``function(item)`` for every item, in the order of the items, ``concurrency`` at a time.
+    """``function(item)`` for every item, ``concurrency`` at a time; a few results are computed ahead.
 
-    A few results are computed ahead, whatever the number of items. The first exception is raised when its
-    turn comes, and nothing more is begun; so is ``Interrupted`` when ``cancel`` is set. What is under way is
-    waited for. With a concurrency of 1 no thread is made.
+    ``in_order``: as the items are; otherwise what is done first comes first. The first exception is raised
+    when its turn comes, and nothing more is begun; so is ``Interrupted`` when ``cancel`` is set. What is
+    under way is waited for. With a concurrency of 1 no thread is made.
     """
     if concurrency <= 1:
         for item in items:
@@ -39,28 +40,31 @@ def in_parallel(
     from concurrent.futures import ThreadPoolExecutor
 
     source = iter(items)
-    pending: deque[Future[ResultT]] = deque()
+    pending: list[Future[ResultT]] = []
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="request")
-    try:
-        for item in source:
+
+    def begin(count: int) -> None:
+        for _, item in zip(range(count), source, strict=False):
             pending.append(pool.submit(function, item))
-            if len(pending) >= _AHEAD * concurrency:
-                break
+
+    try:
+        begin(_AHEAD * concurrency)
         while pending:
-            yield _result(pending.popleft(), cancel)
-            for item in source:
-                pending.append(pool.submit(function, item))
-                break
+            _wait(pending[:1] if in_order else pending, cancel)
+            ready = next(future for future in pending if future.done())
+            pending.remove(ready)
+            begin(1)
+            yield ready.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(future: Future[ResultT], cancel: Cancel | None) -> ResultT:
-    if cancel is None:
-        return future.result()
-    from concurrent.futures import wait
+def _wait(futures: list[Future[ResultT]], cancel: Cancel | None) -> None:
+    """Until one of them is done."""
+    from concurrent.futures import FIRST_COMPLETED, wait
 
-    while not wait([future], _POLL_SECONDS).done:
+    while not wait(futures, _POLL_SECONDS if cancel is not None else None, FIRST_COMPLETED).done:
+        if cancel is not None:
+            cancel.check()
+    if cancel is not None:
         cancel.check()
-    cancel.check()
-    return future.result()

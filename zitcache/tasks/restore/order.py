@@ -31,7 +31,9 @@ def in_loading_order(
     sizes = {entry.real_path: entry.size for entry in wanted}
 
     def key(path: str) -> _Key:
-        return min(_rank(name, sizes[path], folders) for name in names.get(path) or [path])
+        known = [path, *names.get(path, [])]
+        loaded = [name for name in known if any(_is_below(name, folder) for _, folder in folders)]
+        return min(_rank(name, sizes[path], folders) for name in loaded or known)
 
     return sorted(wanted, key=lambda entry: key(entry.real_path))
 
