@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from tests.doctor.world import SIZE, Box, as_lines, check, examine, state
 from tests.machine.system_roots import run_on
 from tests.storage.disks import MIB, ext4, mounted, overlay, tmpfs, xfs
 from zitcache.errors import Exit
-from zitcache.tasks.doctor import CHECKS
+from zitcache.tasks.doctor import CHECKS, disk_facts
 
 PROGRAMS = {"zitcache", "unset", "export", "sed", "systemctl", "service", "cron", "nvidia-smi", "pip"}
 
@@ -98,11 +99,60 @@ def test_a_snapshot_on_a_data_disk_makes_it_well(box: Box) -> None:
     cache = box.cache()
     box.backup(cache, box.disk() / "zitcache")
     outcome = examine()
-    assert outcome.data.headline.startswith(f"All is well: your {SIZE} are on the system disk: a reset")
-    assert "brings them back" in outcome.data.headline
+    assert outcome.data.headline.startswith(
+        f"Nothing is in danger: a reset wipes your {SIZE} on the system disk, and the snapshot in"
+    )
+    assert "of just now brings them back." in outcome.data.headline
     assert state(outcome, "cache-disk") == "ok"
     assert state(outcome, "last-backup") == "ok"
     assert outcome.exit_code is Exit.OK
+
+
+@pytest.mark.root
+def test_a_snapshot_does_not_hide_a_broken_model(box: Box) -> None:
+    cache = box.cache()
+    box.backup(cache, box.disk() / "zitcache")
+    next(cache.rglob("vae/*.safetensors")).unlink()
+    outcome = examine()
+    assert outcome.exit_code is Exit.DAMAGE
+    assert ", but: Not complete: Tongyi-MAI/Z-Image-Turbo@master" in outcome.data.headline
+    assert outcome.data.command == "zitcache verify --repair"
+
+
+@pytest.mark.root
+def test_all_is_well(box: Box) -> None:
+    """A cache on one data disk, a fresh snapshot with a kit on another, variables for all, a schedule."""
+    disk = box.disk()
+    cache = make_sample(disk / "modelscope_cache")
+    box.patch.setenv("MODELSCOPE_CACHE", str(cache))
+    repository = box.backup(cache, box.disk("backup") / "zitcache")
+    (repository / "kit").mkdir()
+    (repository / "kit" / "recover.sh").write_text("#!/bin/sh\n")
+    box.write("/etc/environment", f"MODELSCOPE_CACHE={cache}\n")
+    box.runs_jobs(own_daemon=77)
+    box.patch.setattr("zitcache.tasks.doctor.disks.CLOSE_TO_FULL_BYTES", MIB)
+    box.patch.setattr("zitcache.tasks.doctor.backups._LITTLE_ROOM_BYTES", MIB)
+    outcome = examine(strict=True)
+    assert [found for found in outcome.data.checks if found.status in {"warn", "fail"}] == []
+    assert outcome.exit_code is Exit.OK
+    assert outcome.data.headline == (
+        f"All is well: your {SIZE} are on a disk that survives a reset ({disk}), "
+        "and a snapshot of just now holds all of it."
+    )
+
+
+@pytest.mark.root
+def test_the_network_is_for_snapshots(box: Box) -> None:
+    """Weights load many times slower from there, so the cache is not moved to it."""
+    box.cache()
+    disk = box.disk("nfs")
+    real = disk_facts.survival_of_mount
+    box.patch.setattr(
+        disk_facts,
+        "survival_of_mount",
+        lambda mount: dataclasses.replace(real(mount), is_network=mount.mount_point == str(disk)),
+    )
+    assert examine().data.command == f"zitcache backup --init --repo {disk}/zitcache"
 
 
 @pytest.mark.root

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from zitcache.machine import block_devices
 from zitcache.machine.block_devices import disks_of
-from zitcache.machine.bounded import within
+from zitcache.machine.bounded import Question, within
 from zitcache.machine.container import find_container
 from zitcache.machine.gpus import find_gpus, parse_query
+from zitcache.machine.memory import Memory, main_memory
 from zitcache.machine.mounts import mounts
-from zitcache.machine.providers import enclosing_place, find_provider, hint_for
+from zitcache.machine.providers import enclosing_place, find_provider, hint_for, known_places
 from zitcache.machine.schedulers import find_schedulers
 
 # -- landlords ----------------------------------------------------------------------------------------
@@ -59,6 +60,14 @@ def test_a_name_that_anybody_uses_means_something_only_at_its_landlord() -> None
     inside = enclosing_place("/root/autodl-tmp/a/b", None)
     assert inside is not None and inside.provider == "AutoDL"
     assert enclosing_place("/root/a", None) is None
+
+
+def test_the_places_of_a_landlord() -> None:
+    autodl = find_provider((), {"AutoDLRegion": "x"}, "box")
+    assert known_places(autodl) == ["/root/autodl-tmp", "/root/autodl-fs"]
+    unknown = known_places(None)
+    assert "/root/autodl-tmp" in unknown
+    assert not {"/workspace", "/data", "/storage", "/hy-tmp", "/root/workspace"} & set(unknown)
 
 
 # -- containers ---------------------------------------------------------------------------------------
@@ -346,6 +355,75 @@ def test_btrfs_is_found_by_what_was_mounted(
     assert disks_of(mount).names == {"vda"}
 
 
+# -- main memory --------------------------------------------------------------------------------------
+
+
+def memory_of(tmp_path: Path, groups: str, files: dict[str, str]) -> Memory:
+    proc = tmp_path / "proc"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 1000000 kB\nMemFree: 1 kB\nMemAvailable: 600000 kB\nX:\n")
+    (proc / "self" / "cgroup").write_text(groups)
+    for name, text in files.items():
+        path = tmp_path / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return main_memory(proc, tmp_path / "cgroup")
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "total", "available"),
+    [
+        ("0::/\n", {}, 1_024_000_000, 614_400_000),
+        ("0::/a\n", {"a/memory.max": "max\n"}, 1_024_000_000, 614_400_000),
+        (
+            "0::/a/b\n",
+            {"a/memory.max": "500000000", "a/memory.current": "100000000"},
+            500_000_000,
+            400_000_000,
+        ),
+        (
+            "0::/a\n",
+            {
+                "a/memory.max": "500000000",
+                "a/memory.current": "450000000",
+                "a/memory.stat": "anon 1\ninactive_file 300000000\n",
+            },
+            500_000_000,
+            350_000_000,
+        ),
+        (
+            "0::/not/there\n",
+            {"memory.max": "500000000", "memory.current": "100000000"},
+            500_000_000,
+            400_000_000,
+        ),
+        (
+            "5:memory:/docker/x\n",
+            {"memory/memory.limit_in_bytes": "700000000", "memory/memory.usage_in_bytes": "650000000"},
+            700_000_000,
+            50_000_000,
+        ),
+        (
+            "5:memory:/\n",
+            {"memory/memory.limit_in_bytes": str(2**63 - 4096), "memory/memory.usage_in_bytes": "1"},
+            1_024_000_000,
+            614_400_000,
+        ),
+    ],
+)
+def test_the_memory_of_a_container_is_what_its_group_allows(
+    tmp_path: Path, groups: str, files: dict[str, str], total: int, available: int
+) -> None:
+    found = memory_of(tmp_path, groups, files)
+    assert (found.total_bytes, found.available_bytes) == (total, available)
+    assert found.limited_by == ("the machine" if total == 1_024_000_000 else "a control group")
+
+
+def test_the_real_memory_is_told() -> None:
+    found = main_memory()
+    assert 0 < found.available_bytes <= found.total_bytes
+
+
 # -- questions ----------------------------------------------------------------------------------------
 
 
@@ -359,6 +437,21 @@ def test_a_question_is_asked_for_a_limited_time() -> None:
     assert within(60, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         within(60, lambda: 1 // 0)
+
+
+def test_a_question_can_be_asked_ahead_and_answered_often() -> None:
+    asked: list[int] = []
+
+    def ask() -> int:
+        asked.append(1)
+        return len(asked)
+
+    question = Question(ask)
+    assert [question.answer() for _ in range(3)] == [1, 1, 1]
+    failing = Question(lambda: 1 // 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            failing.answer(time.monotonic() + 60)
 
 
 def test_a_question_without_an_answer_does_not_keep_the_process() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -135,7 +134,7 @@ def find_provider(
         for name in landlord.variables:
             if environ.get(name):
                 return Provider(landlord.name, "high", f"{name} is set")
-    host = socket.gethostname() if host is None else host
+    host = os.uname().nodename if host is None else host
     for landlord in _LANDLORDS:
         if landlord.host and re.fullmatch(landlord.host, host, re.IGNORECASE):
             return Provider(landlord.name, "medium", f"the host is called {host}")

@@ -2,7 +2,7 @@
 
 ``facts``: everything asked at once, each answer waited for only so long (``disk_facts``, ``cache_facts``,
 ``repository_facts``) · ``protection``: would the models come back · the checks: ``disks``, ``models``,
-``variables``, ``backups``, ``nights``, ``gpu``, ``versions`` · ``headline``: the first line · ``fixes``: what
+``variables``, ``backups``, ``nights``, ``gpu``, ``versions`` · ``summary``: the first line · ``fixes``: what
 ``--fix`` does · ``report``: what comes out.
 """
 
@@ -18,8 +18,8 @@ from zitcache.tasks.doctor import backups, disks, gpu, models, nights, variables
 from zitcache.tasks.doctor.disk_facts import DiskFact
 from zitcache.tasks.doctor.facts import DoctorRequest, Facts
 from zitcache.tasks.doctor.fixes import apply_fixes
-from zitcache.tasks.doctor.headline import headline
 from zitcache.tasks.doctor.report import Check, DiskState, DoctorReport, Fixed, fail, skip
+from zitcache.tasks.doctor.summary import Headline, headline
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ def _examine(facts: Facts, session: Session) -> list[Check]:
 
 
 def _report(facts: Facts, checks: list[Check], fixed: list[Fixed]) -> DoctorReport:
-    summary = headline(facts, checks)
+    summary = _summary(facts, checks)
     provider = _or_none(facts.provider)
     container = _or_none(facts.container)
     known_disks = _or_none(facts.disks)
@@ -124,6 +124,16 @@ def _report(facts: Facts, checks: list[Check], fixed: list[Fixed]) -> DoctorRepo
         seconds=0.0,
         fixed=fixed,
     )
+
+
+def _summary(facts: Facts, checks: list[Check]) -> Headline:
+    try:
+        return headline(facts, checks)
+    except Exception as error:
+        worst = next((check for check in checks if check.status == "fail"), None)
+        if worst is not None:
+            return Headline(worst.evidence, worst.fix)
+        return Headline(f"The machine could not be looked at: {type(error).__name__}: {error}.")
 
 
 def _or_none(ask: Callable[[], T]) -> T | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from zitcache.cache.marker import KIT_NAME
 from zitcache.tasks.doctor.facts import Facts
 from zitcache.tasks.doctor.protection import protection
 from zitcache.tasks.doctor.report import Check, fail, ok, skip, warn
 from zitcache.tasks.doctor.repository_facts import RepositoryFacts, shares_disk
 from zitcache.tasks.doctor.wording import age, named, size
+from zitcache.tasks.kit.layout import KIT_FOLDER, RECOVER
 from zitcache.tasks.overview.ages import Moment
 
 _LITTLE_ROOM_BYTES = 2 << 30
@@ -35,7 +38,7 @@ def check_repository(facts: Facts) -> Iterator[Check]:
         yield warn(
             "repository",
             f"Several lie around and none is named: {named([found.location, *found.others])}.",
-            fix=f"export ZITCACHE_REPO={found.location}",
+            fix=f"export ZITCACHE_REPO={shlex.quote(found.location)}",
         )
         return
     if found.unreadable:
@@ -187,19 +190,18 @@ def check_kit(facts: Facts) -> Iterator[Check]:
     """What a bare machine needs to run zitcache, on a disk that survives."""
     found = facts.repository()
     cache = facts.cache()
-    places = [cache.path / ".zitcache-kit" / "recover.sh"] if cache.path is not None else []
-    if found.is_usable and found.has_kit:
-        yield ok("kit", f"After a reset: sh {found.location}/kit/recover.sh")
-        return
+    places = [Path(found.location, KIT_FOLDER)] if found.is_usable and found.location is not None else []
+    if cache.path is not None and cache.marker is not None:
+        places.append(cache.path / KIT_NAME)
     for place in places:
-        if place.is_file():
-            yield ok("kit", f"After a reset: sh {place}")
+        if (place / RECOVER).is_file():
+            yield ok("kit", f"After a reset: {shlex.join(['sh', str(place / RECOVER)])}")
             return
-    if found.is_usable and found.location is not None:
+    if places:
         yield warn(
             "kit",
-            "There is no kit: after a reset, zitcache must be installed before it can restore.",
-            fix=facts.command("kit", str(Path(found.location) / "kit")),
+            "There is no kit: after a reset, zitcache must be installed before it can bring anything back.",
+            fix=facts.command("kit", str(places[0])),
         )
         return
     yield skip("kit", _why_not(found))

@@ -85,13 +85,14 @@ def _preference(fact: DiskFact) -> tuple[bool, bool, bool, int]:
     return (fact.survival.verdict != "survives", not fact.is_writable, fact.survival.is_network, -free)
 
 
-def with_room(facts: DiskFacts, size_bytes: int, names: int = 0) -> DiskFact | None:
-    """The disk to move to: it survives, can be written, and has room; a local one before the network."""
+def with_room(facts: DiskFacts, size_bytes: int, names: int = 0, *, local: bool = False) -> DiskFact | None:
+    """The disk to take: it survives, can be written, has room. ``local``: not one on the network."""
     return next(
         (
             fact
             for fact in _survivors(facts.data)
             if fact.free is not None
+            and not (local and fact.survival.is_network)
             and fact.free.bytes_free >= size_bytes
             and (fact.free.inodes_free is None or fact.free.inodes_free >= names)
         ),

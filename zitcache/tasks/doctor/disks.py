@@ -112,13 +112,14 @@ def _ground_sentences(cache: CacheFacts) -> Iterator[str]:
 def way_out(facts: Facts, cache: CacheFacts, disks: DiskFacts) -> tuple[str | None, str | None]:
     """The exact command that saves the cache, or else what to do: (fix, advice)."""
     need = int(cache.size_bytes * ROOM_TO_SPARE)
-    place = with_room(disks, need, cache.files)
+    # From the network, weights load many times slower: what suits a snapshot does not suit the cache.
+    place = with_room(disks, need, cache.files, local=True)
     if place is not None and cache.located is not None:
         target = _new_folder(place, cache)
         return facts.command("migrate", target, cache=True), None
-    smaller = with_room(disks, int(cache.size_bytes * SNAPSHOT_SHARE))
-    if smaller is not None:
-        repository = os.path.join(smaller.mount_point, "zitcache")
+    other = with_room(disks, int(cache.size_bytes * SNAPSHOT_SHARE))
+    if other is not None:
+        repository = os.path.join(other.mount_point, "zitcache")
         return facts.command("backup", "--init", "--repo", repository, cache=True), None
     if any(fact.survival.verdict == "survives" for fact in disks.data):
         return None, (

@@ -2,7 +2,7 @@
 
 - The variables that name the cache are written for shells, cron and services: blocks of our own, taken away
   again by ``zitcache env --remove``. Only when a check found them missing or at odds.
-- The kit is made or renewed in the repository. Only when there is a repository without one.
+- The kit is made in the repository or the migrated cache. Only when there is none.
 
 Not in it: moving or deleting anything (``migrate``, ``clean``), backing up (it takes minutes and space),
 starting daemons and schedules (they are for the user to want), and changes in lines that somebody wrote.
@@ -11,7 +11,9 @@ starting daemons and schedules (they are for the user to want), and changes in l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
+from zitcache.cache.marker import KIT_NAME
 from zitcache.cache.variables import variables_for
 from zitcache.errors import ZitcacheError
 from zitcache.events import Session
@@ -19,7 +21,7 @@ from zitcache.tasks.doctor.facts import Facts
 from zitcache.tasks.doctor.report import Check, Fixed
 from zitcache.tasks.environment import EnvRequest, env
 from zitcache.tasks.kit import keep_kit
-from zitcache.tasks.kit.layout import KIT_FOLDER
+from zitcache.tasks.kit.layout import KIT_FOLDER, RECOVER
 
 _ABOUT_VARIABLES = frozenset(
     {"variables-reach", "variables-differ", "modelscope-cache", "huggingface-cache", "cache-choice"}
@@ -64,18 +66,19 @@ def _write_variables(facts: Facts, session: Session) -> Fixed | None:
 
 def _make_kit(facts: Facts, session: Session) -> Fixed | None:
     repository, cache = facts.repository(), facts.cache()
-    if not repository.is_usable or repository.location is None or cache.path is None:
+    if cache.path is None:
         return None
-    from pathlib import Path
-
-    place = Path(repository.location, KIT_FOLDER)
+    if repository.is_usable and repository.location is not None:
+        place = Path(repository.location, KIT_FOLDER)
+    else:
+        place = cache.path / KIT_NAME
     report = keep_kit(
         place,
         session,
         environment=variables_for(cache.path, facts.environ),
-        repository=repository.location,
+        repository=repository.location if repository.is_usable else None,
         cache=str(cache.path),
     )
     if report.problem is not None:
         return None
-    return Fixed(id="kit", done=f"Made the kit: after a reset, sh {place}/recover.sh", files=[str(place)])
+    return Fixed(id="kit", done=f"Made the kit. After a reset: sh {place}/{RECOVER}", files=[str(place)])

@@ -16,7 +16,6 @@ from zitcache.schedule.history import recent_runs, state_directory
 from zitcache.schedule.sections import StatusConfig
 from zitcache.storage.opening import open_storage
 from zitcache.tasks.doctor.disk_facts import DiskFacts
-from zitcache.tasks.kit.layout import KIT_FOLDER, RECOVER
 from zitcache.tasks.locations import discovered_repositories
 from zitcache.tasks.overview.ages import Moment, moments
 from zitcache.tasks.settings import load_config, resolve_repository
@@ -29,8 +28,7 @@ class RepositoryFacts:
     """``location``: None when there is none. ``others``: further ones that lie around, when none was named.
 
     ``is_remote``: nothing was asked, because that needs the network. ``problem``, ``hint``: why it cannot be
-    used. ``snapshots``: oldest first; ``unreadable``: how many more cannot be read. ``has_kit``: what a bare
-    machine needs lies in it.
+    used. ``snapshots``: oldest first; ``unreadable``: how many more cannot be read.
     """
 
     location: str | None
@@ -43,7 +41,6 @@ class RepositoryFacts:
     moments: tuple[Moment, ...] = ()
     survival: Survival | None = None
     free: FreeSpace | None = None
-    has_kit: bool = False
 
     @property
     def is_usable(self) -> bool:
@@ -93,7 +90,6 @@ def _examined(repository: Repository, others: tuple[str, ...]) -> RepositoryFact
         moments=tuple(ages),
         survival=survives(location),
         free=free_space(location),
-        has_kit=Path(location, KIT_FOLDER, RECOVER).is_file(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from zitcache.cache.expansion import expand, expand_user, is_quoted
 from zitcache.cache.inventory import Model
 from zitcache.cache.layouts import Layout
 from zitcache.errors import ZitcacheError
-from zitcache.tasks.doctor.cache_facts import CacheFacts
 from zitcache.tasks.doctor.facts import Facts
 from zitcache.tasks.doctor.report import Check, ok, skip, warn
 from zitcache.tasks.doctor.wording import command, named
@@ -219,8 +219,6 @@ def _line_to_delete(state: VariableState) -> str | None:
     path, colon, line = state.origin.rpartition(":")
     if not colon or not line.isdecimal() or not path.startswith("/"):
         return None
-    import shlex
-
     return f"sed -i {line}d {shlex.quote(path)}"
 
 
@@ -251,19 +249,3 @@ def _working_directory() -> Path:
         return Path.cwd()
     except OSError:
         return Path("/")
-
-
-__all__ = [
-    "DIRECTORY_VARIABLES",
-    "CacheFacts",
-    "check_cache_choice",
-    "check_conflicts",
-    "check_dollar",
-    "check_empty",
-    "check_huggingface",
-    "check_ignored",
-    "check_modelscope",
-    "check_quoted",
-    "check_reach",
-    "check_relative",
-]

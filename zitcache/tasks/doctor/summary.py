@@ -41,7 +41,7 @@ def headline(facts: Facts, checks: Sequence[Check]) -> Headline:
         return _without_cache(facts, cache, repository)
     shield = protection(cache, repository)
     if _in_danger(cache):
-        return _in_the_way(facts, cache, repository, shield)
+        return _in_the_way(facts, cache, repository, shield, checks)
     return _on_a_safe_disk(cache, repository, shield, checks)
 
 
@@ -89,22 +89,25 @@ def _migrated(facts: Facts) -> str | None:
 
 
 def _in_the_way(
-    facts: Facts, cache: CacheFacts, repository: RepositoryFacts | None, shield: Protection
+    facts: Facts,
+    cache: CacheFacts,
+    repository: RepositoryFacts | None,
+    shield: Protection,
+    checks: Sequence[Check],
 ) -> Headline:
     """What lies on a disk that is wiped, or may be."""
     worst = _worst(cache)
-    where = _where(worst)
-    amount = cache.bytes_lost or cache.bytes_uncertain or cache.size_bytes
-    wipes = "a reset wipes them" if worst.survival.verdict == "lost" else "a reset may take them"
-    text = f"Your {size(amount)} are {where}: {wipes}."
+    amount = size(cache.bytes_lost or cache.bytes_uncertain or cache.size_bytes)
+    does = "wipes" if worst.survival.verdict == "lost" else "may take"
     if shield.is_complete and repository is not None:
         moment = repository.moment("backup")
-        kept = f"The snapshot in {repository.location}{_ago(repository)} brings them back"
+        kept = f"the snapshot in {repository.location}{_ago(repository)} brings them back"
+        text = f"a reset {does} your {amount} {_where(worst)}, and {kept}"
         if moment is not None and moment.stale:
-            return Headline(
-                f"{text} {kept}, but it is old.", facts.command("backup", cache=True, repository=True)
-            )
-        return Headline(f"All is well: {text[0].lower()}{text[1:-1]}, and {kept[0].lower()}{kept[1:]}.")
+            again = facts.command("backup", cache=True, repository=True)
+            return Headline(f"{_capital(text)}, but it is old.", again)
+        return _ending(text, checks)
+    text = f"Your {amount} are {_where(worst)}: a reset {does} them."
     if worst.survival.verdict == "unknown":
         text = f"{text} {worst.survival.reason}"
     fix, advice = way_out(facts, cache, facts.disks())
@@ -132,16 +135,25 @@ def _on_a_safe_disk(
     where = f"your {size(cache.size_bytes)} are on a disk that survives a reset"
     point = cache.grounds[0].survival.mount_point
     place = f"{where} ({point})" if os.path.isabs(point) else where
-    broken = next((check for check in checks if check.status == "fail"), None)
-    if broken is not None:
-        return Headline(f"{place[0].upper()}{place[1:]}, but: {broken.evidence}", broken.fix)
     if shield.is_complete and repository is not None:
         place += f", and a snapshot{_ago(repository)} holds all of it"
+    return _ending(place, checks)
+
+
+def _ending(text: str, checks: Sequence[Check]) -> Headline:
+    """``text``, a sentence without its beginning and end, and whether that is all there is to say."""
+    broken = next((check for check in checks if check.status == "fail"), None)
+    if broken is not None:
+        return Headline(f"{_capital(text)}, but: {broken.evidence}", broken.fix)
     doubts = sum(1 for check in checks if check.status == "warn")
     if not doubts:
-        return Headline(f"All is well: {place}.")
+        return Headline(f"All is well: {text}.")
     rest = "1 thing below deserves" if doubts == 1 else f"{doubts} things below deserve"
-    return Headline(f"Nothing is in danger: {place}. {rest} a look.")
+    return Headline(f"Nothing is in danger: {text}. {rest} a look.")
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _ago(repository: RepositoryFacts) -> str:
