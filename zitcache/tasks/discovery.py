@@ -30,10 +30,13 @@ MAX_SECONDS = 3.0
 _CONFIG_HEAD_BYTES = 4096
 # fmt: off
 _NOT_LOOKED_INTO = frozenset({
-    "lost+found", "node_modules", "__pycache__", "site-packages", "blobs", "snapshots", "refs", "packs",
-    "proc", "sys", "dev", "System Volume Information", "$RECYCLE.BIN",
+    "lost+found", "node_modules", "__pycache__", "site-packages", "proc", "sys", "dev",
+    "System Volume Information", "$RECYCLE.BIN",
 })
 # fmt: on
+_OF_THE_SYSTEM = ("/usr/", "/etc/", "/var/lib/docker/", "/var/lib/containerd/", "/var/lib/kubelet/")
+"""Where mounts belong to the system or to drivers (a container gets its GPU's libraries like that)."""
+
 _HIDDEN_LOOKED_INTO = frozenset({".cache"})
 
 
@@ -103,8 +106,9 @@ def meant_by(place: Path) -> Path:
 
 def scan(session: Session, places: Sequence[Path] = ()) -> Finds:
     """Look at ``places`` and at the mounted data disks. A disk that does not answer is warned about."""
-    disks = [Path(mount.mount_point) for mount in data_mounts()]
-    return _look_at(list(dict.fromkeys([*map(meant_by, places), *disks])), session)
+    disks = [mount.mount_point for mount in data_mounts()]
+    wanted = [Path(disk) for disk in disks if not f"{disk}/".startswith(_OF_THE_SYSTEM)]
+    return _look_at(list(dict.fromkeys([*map(meant_by, places), *wanted])), session)
 
 
 def look_below(place: Path, session: Session) -> Finds:

@@ -75,7 +75,8 @@ def look_further(error: ImportError) -> None:
 def use_copy() -> None:
     """Copy the packages with shared objects to where these can be loaded, for the time of this run."""
     paths = [os.path.join(LIBRARY, name) for name in sorted(os.listdir(LIBRARY))]
-    packages = [path for path in paths if has_shared_objects(path)]
+    # zitcache itself, too: the process that draws gets the folder that zitcache lies in, and no other.
+    packages = [path for path in paths if has_shared_objects(path) or os.path.basename(path) == "zitcache"]
     needed = 2 * sum(size_of(path) for path in packages)
     home = os.path.expanduser("~")
     for place in (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", home, "/dev/shm", "/run"):
