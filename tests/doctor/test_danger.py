@@ -298,7 +298,8 @@ def test_every_check_has_its_place_and_is_told_once(box: Box) -> None:
 
 
 def doctor_on(root: Path, *words: str, disks: dict[str, Path], **more: Any) -> tuple[int, dict[str, Any]]:
-    done = run_on(root, ["-m", "zitcache", "doctor", "--json", *words], disks=disks, without=["var"], **more)
+    more.setdefault("without", ["var"])
+    done = run_on(root, ["-m", "zitcache", "doctor", "--json", *words], disks=disks, **more)
     assert done.stdout, done.stderr
     envelope = json.loads(done.stdout)
     assert envelope["error"] is None, envelope
@@ -318,6 +319,27 @@ def test_the_rented_box(tmp_path: Path) -> None:
     assert code == 1
     assert report["headline"] == f"Your {SIZE} are on the system disk: a reset wipes them."
     assert report["command"] == "zitcache migrate /data/modelscope_cache"
+
+
+@pytest.mark.root
+def test_the_line_that_is_told_takes_the_danger_away(tmp_path: Path) -> None:
+    """Typed as it stands, in a shell that keeps its old settings; and nothing is left to fix."""
+    environ = {"MODELSCOPE_CACHE": f"/{CASE}", "HF_HOME": f"/{CASE}"}
+    with ext4(tmp_path / "system", size=128 * MIB) as system, xfs(tmp_path / "data") as data:
+        (system / "etc").mkdir()
+        (system / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+        make_sample(system / CASE)
+        here: dict[str, Any] = {"disks": {"/data": data}, "environ": environ, "without": ["var", "etc"]}
+        _, before = doctor_on(system, **here)
+        line = shlex.split(before["command"])
+        done = run_on(system, ["-m", *line, "--yes"], **here)
+        assert done.returncode == 0, done.stderr
+        code, after = doctor_on(system, **here)
+    assert code == 0
+    assert after["headline"].startswith(f"Nothing is in danger: your {SIZE} are on a disk that survives")
+    statuses = {found["id"]: found["status"] for found in after["checks"]}
+    for check_id in ("cache-disk", "kit", "variables-differ", "variables-reach", "models-complete"):
+        assert statuses[check_id] == "ok", check_id
 
 
 @pytest.mark.root

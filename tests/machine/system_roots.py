@@ -69,8 +69,11 @@ def _shown(source: Path, place: str, *, read_only: bool = False) -> str:
         return f"[ -L {inside} ] || ln -s {shlex.quote(os.readlink(source))} {inside}"
     if not source.is_dir():
         return "true"
-    lines = f"mkdir -p {inside}; mount --rbind {shlex.quote(str(source))} {inside}"
-    return f"{lines}; mount -o remount,bind,ro {inside}" if read_only else lines
+    outside = shlex.quote(str(source))
+    if not read_only:
+        return f"mkdir -p {inside}; mount --rbind {outside} {inside}"
+    # Without what is mounted below it: that may be the disk of somebody else, and could be written to.
+    return f"mkdir -p {inside}; mount --bind {outside} {inside}; mount -o remount,bind,ro {inside}"
 
 
 def _outermost(folders: Sequence[str]) -> list[Path]:

@@ -147,7 +147,10 @@ def check_conflicts(facts: Facts) -> Iterator[Check]:
     for state in facts.variables():
         is_in_files_alone = state.value != facts.environ.get(state.name)
         is_overruled = (state.warning or "").startswith("Overridden by")
-        if state.name in DIRECTORY_VARIABLES and is_in_files_alone and not is_overruled:
+        if state.name not in DIRECTORY_VARIABLES or not is_in_files_alone or is_overruled:
+            continue
+        # After a migration, a process that still has the old path gets there through the link.
+        if not _same_place(state.value, facts.environ.get(state.name), facts):
             wrong.append(state)
     if not wrong:
         yield ok("variables-differ", "Files and this process agree about every variable.")
@@ -164,7 +167,7 @@ def check_reach(facts: Facts) -> Iterator[Check]:
         is_live = state.effective and facts.environ.get(state.name) == state.value
         if state.name not in DIRECTORY_VARIABLES or state.name == "XDG_CACHE_HOME" or not is_live:
             continue
-        if ours.get(state.name) == state.value or not state.value:
+        if not state.value or _same_place(state.value, ours.get(state.name), facts):
             continue
         if state.origin == "process" or "shells alone" in (state.warning or ""):
             narrow.append(state)
@@ -178,6 +181,17 @@ def check_reach(facts: Facts) -> Iterator[Check]:
         for state in narrow
     ]
     yield warn("variables-reach", " ".join(told), fix=facts.command("env", "--write", cache=True))
+
+
+def _same_place(value: str, other: str | None, facts: Facts) -> bool:
+    """Whether two values name one directory, perhaps through a link."""
+    if value == other:
+        return True
+    if not (other and value.startswith("/") and other.startswith("/")):
+        return False
+    if facts.disks().is_below_dead(value) or facts.disks().is_below_dead(other):
+        return False
+    return _real(Path(value)) == _real(Path(other))
 
 
 def _is_read(state: VariableState) -> bool:
