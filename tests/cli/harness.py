@@ -21,13 +21,18 @@ from zitcache.tasks.copy import CopyReport, FailedSnapshot
 from zitcache.tasks.doctor import Check, DiskState, DoctorReport
 from zitcache.tasks.drill import DrillReport, DrillStep
 from zitcache.tasks.environment import EnvReport, VariableState
+from zitcache.tasks.forget import ForgetDecision, ForgetReport
 from zitcache.tasks.generate import GeneratedImage, GenerateReport
 from zitcache.tasks.kit import KitReport, KitStep
 from zitcache.tasks.migrate import MigrateReport, Step
 from zitcache.tasks.models import ModelsReport, ModelSummary
+from zitcache.tasks.prune import PruneReport
+from zitcache.tasks.repair import RepairReport, SetAside
 from zitcache.tasks.restore import RestoreReport
 from zitcache.tasks.sample import SampleReport
 from zitcache.tasks.snapshots import Change, DiffReport, InitReport, SnapshotsReport, SnapshotSummary
+from zitcache.tasks.tag import TaggedSnapshot, TagReport
+from zitcache.tasks.undelete import ForgottenSnapshot, UndeleteReport
 from zitcache.tasks.verify import DamagedFile, VerifyReport
 
 REPO, CACHE = "/data/zitcache", "/root/workspace/model_cache"
@@ -421,6 +426,104 @@ MIGRATE_REPORT = MigrateReport(
     steps=[Step(name="link", does="swap the old path for a symlink")],
 )
 
+PRUNE_REPORT = PruneReport(
+    repository=REPO,
+    snapshots=12,
+    snapshots_held=2,
+    snapshots_gone=[ID_B],
+    packs=240,
+    bytes_total=15_000_000_000,
+    bytes_used=14_100_000_000,
+    bytes_unused=200_000_000,
+    packs_marked=3,
+    bytes_marked=190_000_000,
+    packs_waiting=3,
+    bytes_waiting=190_000_000,
+    packs_revived=1,
+    packs_deleted=7,
+    bytes_freed=450_000_000,
+    packs_repacked=2,
+    bytes_repacked=20_000_000,
+    packs_unreadable=0,
+    objects_merged=12,
+    temporaries_removed=0,
+    next_sweep="2026-02-01T02:00:00Z",
+    reserve_used=False,
+    grace_seconds=86400.0,
+    seconds=2.0,
+)
+FORGET_REPORT = ForgetReport(
+    repository=REPO,
+    snapshots=[
+        ForgetDecision(
+            id=ID_A,
+            time="2026-01-31T02:00:00.123456Z",
+            host="box",
+            cache=CACHE,
+            models=["Tongyi-MAI/Z-Image-Turbo@master"],
+            tags=["nightly"],
+            suspect=False,
+            action="keep",
+            reasons=["daily snapshot", "last good snapshot of Tongyi-MAI/Z-Image-Turbo"],
+        ),
+        ForgetDecision(
+            id=ID_B,
+            time="2025-01-31T02:00:00.123456Z",
+            host="box",
+            cache=CACHE,
+            models=["Tongyi-MAI/Z-Image-Turbo@master"],
+            tags=[],
+            suspect=False,
+            action="forget",
+            reasons=[],
+        ),
+    ],
+    kept=1,
+    forgotten=1,
+    until="2026-02-01T02:00:00Z",
+)
+UNDELETE_REPORT = UndeleteReport(
+    repository=REPO,
+    snapshots=[
+        ForgottenSnapshot(
+            id=ID_B,
+            time="2025-01-31T02:00:00.123456Z",
+            host="box",
+            cache=CACHE,
+            models=["Tongyi-MAI/Z-Image-Turbo@master"],
+            size_bytes=32_848_304_654,
+            forgotten_at="2026-01-31T02:00:00Z",
+            until="2026-02-01T02:00:00Z",
+            state="forgotten",
+        )
+    ],
+    restored=0,
+    gone=0,
+)
+TAG_REPORT = TagReport(
+    repository=REPO,
+    snapshots=[TaggedSnapshot(id=ID_A, time="2026-01-31T02:00:00.123456Z", tags=["nightly"], pinned=True)],
+    changed=1,
+)
+REPAIR_REPORT = RepairReport(
+    repository=REPO,
+    cache=CACHE,
+    config_rebuilt=False,
+    set_aside=[SetAside(name=f"index/{ID_A}", problem="wrong bytes", place=f"quarantine/index/{ID_B}")],
+    packs_indexed=1,
+    packs_broken=1,
+    packs_read=0,
+    bytes_salvaged=60_000_000,
+    copies_damaged=1,
+    blobs_lost=2,
+    blobs_healed=2,
+    bytes_healed=8_000_000,
+    snapshots=12,
+    snapshots_damaged=[],
+    snapshots_healed=[ID_A],
+    seconds=3.0,
+)
+
 # Per command: the arguments of a plain call, the task behind it, and what that task gives.
 COMMANDS: dict[str, tuple[tuple[str, ...], str, msgspec.Struct]] = {
     "init": (("init", REPO), "snapshots.init", INIT_REPORT),
@@ -434,6 +537,11 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, msgspec.Struct]] = {
     "verify": (("verify",), "verify.verify", verify_report()),
     "copy": (("copy", REPO, "s3://bucket/zitcache"), "copy.copy", copy_report()),
     "check": (("check",), "check.check", check_report()),
+    "forget": (("forget",), "forget.forget", FORGET_REPORT),
+    "prune": (("prune",), "prune.prune", PRUNE_REPORT),
+    "undelete": (("undelete",), "undelete.undelete", UNDELETE_REPORT),
+    "tag": (("tag", "3fa4", "--pin"), "tag.tag", TAG_REPORT),
+    "repair": (("repair",), "repair.repair", REPAIR_REPORT),
     "kit": (("kit", "--check"), "kit.command.kit", KIT_REPORT),
     "env": (("env",), "environment.env", ENV_REPORT),
     "generate": (("generate",), "generate.generate", GENERATE_REPORT),

@@ -33,6 +33,15 @@ CONTRACT: dict[str, set[str] | list[set[str]]] = {
     },
     "migrate": {"source", "target", "method", "files", "bytes", "seconds", "linked", "source_deleted"},
     "check": {"blobs_checked", "bytes_read", "damaged"},
+    "forget": {"snapshots", "kept", "forgotten", "until", "dry_run", "prune"},
+    "prune": {
+        "snapshots", "packs_marked", "packs_deleted", "bytes_freed", "packs_repacked", "next_sweep", "seconds"
+    },
+    "undelete": {"snapshots", "restored", "gone"},
+    "tag": {"snapshots", "changed"},
+    "repair": {
+        "set_aside", "packs_indexed", "packs_broken", "blobs_lost", "blobs_healed", "snapshots_damaged"
+    },
     "kit": {"action", "path", "tag", "program", "parts", "files", "bytes", "seconds", "pointer", "steps"},
     "sample": {"cache", "layout", "model", "model_path", "files", "size_bytes"},
     "doctor": {"headline", "command", "checks", "disks", "cache", "repository", "fixed"},

@@ -16,6 +16,13 @@ GROUPS: dict[str, dict[str, str]] = {
         "check": "Check that a repository is sound.",
         "kit": "Put what a bare machine needs on the data disk; prove it runs.",
     },
+    "Upkeep": {
+        "forget": "Take old snapshots out of the list, by policy or by id.",
+        "prune": "Free the space of what no snapshot needs.",
+        "undelete": "Bring forgotten snapshots back.",
+        "tag": "Pin snapshots, and put tags on them.",
+        "repair": "Mend a repository: index, broken packs, lost blobs.",
+    },
     "Cache": {
         "migrate": "Move the cache to a data disk; the old path keeps working.",
         "models": "List the models in the cache.",

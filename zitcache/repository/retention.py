@@ -212,8 +212,8 @@ def _last_good(snapshots: Sequence[Snapshot], now: datetime) -> list[tuple[Snaps
             key = (record.cache, model.id)
             subjects.setdefault(key, []).append((_worth(snapshot, model.complete), snapshot))
     found: list[tuple[Snapshot, str]] = []
-    for (cache, model_id), candidates in subjects.items():
-        what = f"{model_id} in {cache}" if model_id else cache
+    for (_, model_id), candidates in subjects.items():
+        what = model_id or "the cache"
         present = [pair for pair in candidates if not _is_ahead(pair[1], now)]
         chosen = [_best(group) for group in (present, candidates) if group]
         found += [(snapshot, what) for snapshot in {each.id: each for each in chosen}.values()]
