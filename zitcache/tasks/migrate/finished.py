@@ -13,15 +13,18 @@ import msgspec
 from zitcache.cache.marker import MigrationMarker, marker_paths
 from zitcache.errors import Exit, UsageError, from_os_error
 from zitcache.events import Outcome, Session
+from zitcache.machine.files import remove_tree
 from zitcache.tasks.migrate import others, switch
 from zitcache.tasks.migrate.after import delete_old_copy, put_marker
 from zitcache.tasks.migrate.destination import Destination
 from zitcache.tasks.migrate.journal import take_lock
 from zitcache.tasks.migrate.listing import list_everything
+from zitcache.tasks.migrate.names import JOURNAL_NAME
 from zitcache.tasks.migrate.places import Ends, is_empty, kind_at
 from zitcache.tasks.migrate.removal import differing
 from zitcache.tasks.migrate.report import MigrateReport, MigrateRequest
 from zitcache.tasks.migrate.steps import enter, make_steps
+from zitcache.tasks.migrate.sweeping import sweep
 
 
 def attend(ends: Ends, request: MigrateRequest, session: Session) -> Outcome[MigrateReport]:
@@ -101,6 +104,9 @@ def _do(
             report.linked = ends.is_linked
             _update(ends, marker, report, request)
     report.source_deleted = report.old_copy is None
+    sweep(ends)
+    with contextlib.suppress(OSError):
+        remove_tree(ends.target / JOURNAL_NAME)  # killed while removing it: there is no plan in it any more
     return code
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from zitcache.errors import from_os_error
 from zitcache.events import Session
+from zitcache.tasks.migrate.journal import Done
 from zitcache.tasks.migrate.listing import Entry, Kind, Listing, list_everything
 from zitcache.tasks.migrate.metadata import Metadata
 from zitcache.tasks.migrate.removal import differing
+from zitcache.tasks.migrate.structure import make_hard_link
 from zitcache.tasks.migrate.transfer import Transfer
 
 
@@ -24,55 +26,67 @@ def bring_latecomers(old: Path, transfer: Transfer, session: Session) -> list[st
     Raises what the disk refuses.
     """
     listing = list_everything(old)
+    target = transfer.target
+    suspects: list[Entry] = []
     waiting: list[Entry] = []
     conflicts: list[str] = []
     metadata = Metadata(old, session)
     for entry in listing.entries.values():
-        place = transfer.target / entry.path
-        status = _lstat(place)
+        status = _lstat(target / entry.path)
         if entry.kind is Kind.FILE:
             line = transfer.finished.get(entry.path)
-            if line is not None and line.identity == entry.identity:
-                continue
-            untouched = (
-                line is not None
-                and status is not None
-                and ((status.st_size, status.st_mtime_ns) == (line.copy_size, line.copy_mtime_ns))
-            )
-            if status is None or untouched:
-                waiting.append(entry)
-            elif differing(old, transfer.target, Listing(listing.root, {}, {}), [entry], session):
-                conflicts.append(entry.path)
-        elif status is None:
-            _make(entry, place, transfer.target, metadata)
-        elif entry.kind is Kind.DIRECTORY and not stat.S_ISDIR(status.st_mode):
+            if line is None or line.identity != entry.identity:
+                (waiting if status is None else suspects).append(entry)
+        elif status is None and entry.kind is not Kind.HARD_LINK:
+            _make(entry, target / entry.path, metadata)
+        elif status is not None and entry.kind is Kind.DIRECTORY and not stat.S_ISDIR(status.st_mode):
             conflicts.append(entry.path)
-    if waiting:
-        session.progress.stage("Bringing latecomers", sum(entry.size for entry in waiting))
-        transfer.bring(old, waiting)
-        for entry in listing.of_kind(Kind.HARD_LINK):
-            if not os.path.lexists(transfer.target / entry.path):
-                _link(entry, transfer.target)
+    # Most have another ctime only: a name of theirs was removed, or their mode changed.
+    different = set(differing(old, target, Listing(listing.root, {}, {}), suspects, session))
+    for entry in suspects:
+        if entry.path not in different:
+            continue
+        if _is_as_copied(target / entry.path, transfer.finished.get(entry.path)):
+            waiting.append(entry)
+        else:
+            conflicts.append(entry.path)
+    session.progress.stage("Bringing latecomers", sum(entry.size for entry in waiting))
+    transfer.bring(old, waiting)
+    brought = {entry.path for entry in waiting}
+    for entry in listing.of_kind(Kind.HARD_LINK):
+        if entry.target in brought or not os.path.lexists(target / entry.path):
+            _link(entry, target)
     return conflicts
 
 
-def _make(entry: Entry, place: Path, target: Path, metadata: Metadata) -> None:
+def _is_as_copied(path: Path, line: Done | None) -> bool:
+    """Whether nobody has written to the copy since it was made."""
+    status = _lstat(path)
+    return (
+        line is not None
+        and status is not None
+        and stat.S_ISREG(status.st_mode)
+        and (status.st_size, status.st_mtime_ns) == (line.copy_size, line.copy_mtime_ns)
+    )
+
+
+def _make(entry: Entry, place: Path, metadata: Metadata) -> None:
     try:
         if entry.kind is Kind.DIRECTORY:
             place.mkdir()
             metadata.copy(entry, os.fspath(place))
-        elif entry.kind is Kind.SYMLINK:
+        else:
             os.symlink(str(entry.target), place)
             metadata.copy_to_link(entry, os.fspath(place))
-        elif os.path.lexists(target / str(entry.target)):
-            _link(entry, target)
     except OSError as error:
         raise from_os_error(error, f"making {place}") from error
 
 
 def _link(entry: Entry, target: Path) -> None:
+    first = target / str(entry.target)
     try:
-        os.link(target / str(entry.target), target / entry.path, follow_symlinks=False)
+        if os.path.lexists(first):
+            make_hard_link(first, target / entry.path)
     except OSError as error:
         raise from_os_error(error, f"making the hard link {target / entry.path}") from error
 

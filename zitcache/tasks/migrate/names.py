@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from hashlib import sha256
 from pathlib import Path
 
 from zitcache.cache.exclusions import OWN_PREFIX
 from zitcache.cache.marker import KIT_NAME, MARKER_NAME
+from zitcache.machine.files import TEMPORARY_PREFIX
 
 JOURNAL_NAME = f"{OWN_PREFIX}migrating"
 """The folder in the tree that is being written: what was done so far. Gone when all is done."""
@@ -24,6 +26,15 @@ LOST_AND_FOUND = "lost+found"
 """What ext2 to ext4 keep in the root of every file system; it belongs to no cache."""
 
 _LONGEST_NAME = 160
+
+
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(\d+)-[0-9a-f]{16}")
+
+
+def maker_of_temporary(name: str) -> int | None:
+    """The process that made the temporary ``name``; None if it is no such name."""
+    match = _TEMPORARY.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def part_name(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import stat
@@ -15,7 +16,13 @@ from zitcache.events import Session
 from zitcache.machine.files import nearest_existing
 from zitcache.tasks.locations import live_cache
 from zitcache.tasks.migrate.journal import Plan, read_plan
-from zitcache.tasks.migrate.names import LOST_AND_FOUND, old_place
+from zitcache.tasks.migrate.names import (
+    JOURNAL_NAME,
+    LOST_AND_FOUND,
+    OLD_PREFIX,
+    maker_of_temporary,
+    old_place,
+)
 
 _ELSEWHERE = "Name a new directory on a data disk: zitcache migrate /path/on/the/data/disk/model_cache"
 
@@ -51,12 +58,13 @@ class Ends:
 
 def choose_ends(text: str | None, cache: str | None, session: Session) -> Ends:
     """Both ends of a migration. Raises ``UsageError``, ``CacheNotFound``, ``IntegrityError``."""
+    renaming = _rename_under_way(text, cache, session)
+    if renaming is not None:
+        return renaming
     target = destination(text)
     plan, marker = read_plan(target), read_marker(target)
     if plan is not None and plan.direction == "there":
-        # A rename has links on both sides for a moment; otherwise the disk may be mounted elsewhere by now.
-        place = plan.real_target if plan.method == "rename" else target
-        ends = Ends(plan.real_source, place, State.UNFINISHED, plan, marker)
+        ends = Ends(plan.real_source, target, State.UNFINISHED, plan, marker)
         _require_same_cache(ends, cache, session)
         return ends
     if plan is None and marker is not None:
@@ -72,6 +80,26 @@ def choose_ends(text: str | None, cache: str | None, session: Session) -> Ends:
     _refuse_overlap(source, target)
     _require_empty(target)
     return Ends(source, target, State.NEW)
+
+
+def _rename_under_way(text: str | None, cache: str | None, session: Session) -> Ends | None:
+    """A rename that was interrupted while the destination was a link to the place of the old copy."""
+    if not text or "\0" in text:
+        return None
+    typed = Path(os.path.abspath(os.path.expanduser(text)))
+    typed = Path(os.path.realpath(typed.parent), typed.name)
+    if not typed.is_symlink() or not Path(os.readlink(typed)).name.startswith(OLD_PREFIX):
+        return None
+    tree = Path(os.readlink(typed))
+    renamed = kind_at(tree) == "directory"
+    plan = read_plan(tree if renamed else live_cache(cache, session))
+    if plan is None or plan.method != "rename" or plan.real_target != typed:
+        return None
+    if renamed:
+        return Ends(plan.real_source, typed, State.UNFINISHED, plan)
+    with contextlib.suppress(OSError):
+        typed.unlink()  # the cache is where it was: begin anew
+    return None
 
 
 def destination(text: str | None) -> Path:
@@ -115,10 +143,9 @@ def migrated_ends(text: str | None, cache: str | None, session: Session) -> Ends
         ends = Ends(Path(marker.real_source), target, State.FINISHED, plan, marker)
         back = _undo_under_way(ends)
         return Ends(ends.source, target, State.UNFINISHED, back, marker) if back else ends
-    if text is not None:
-        found = _finished_but_for_the_end(target, cache, session)
-        if found is not None:
-            return found
+    found = _finished_but_for_the_end(target, plan, cache, session)
+    if found is not None:
+        return found
     raise NotFound(
         f"{target} is not a cache that zitcache has migrated: nothing to undo.",
         hint="Name the directory it was migrated to: zitcache migrate --undo DIR",
@@ -132,20 +159,28 @@ def _undo_under_way(ends: Ends) -> Plan | None:
     return None
 
 
-def _finished_but_for_the_end(target: Path, cache: str | None, session: Session) -> Ends | None:
-    try:
-        live = live_cache(cache, session)
-    except ZitcacheError:
-        return None
-    plan = read_plan(live)
-    if plan is not None and plan.direction == "back" and plan.real_source == target:
-        return Ends(live, target, State.UNFINISHED, plan)
+def _finished_but_for_the_end(
+    target: Path, plan: Plan | None, cache: str | None, session: Session
+) -> Ends | None:
+    """An undo that has removed the marker already; the tree in its old place still has the journal."""
+    places = [plan.real_source] if plan is not None else []
+    with contextlib.suppress(ZitcacheError):
+        places.append(live_cache(cache, session))
+    for place in places:
+        back = read_plan(place)
+        if back is not None and back.direction == "back" and back.real_source == target:
+            return Ends(place, target, State.UNFINISHED, back)
     return None
 
 
 def is_empty(directory: Path) -> bool:
-    """Whether nothing is in ``directory``, but for what a file system has in its root. Raises ``OSError``."""
-    names = set(os.listdir(directory))
+    """Whether nothing is in ``directory``. Raises ``OSError``.
+
+    What a file system has in its root does not count, nor what a run left that was killed at its very start.
+    """
+    names = {name for name in os.listdir(directory) if maker_of_temporary(name) is None}
+    if read_plan(directory) is None:
+        names.discard(JOURNAL_NAME)
     if os.path.ismount(directory):
         names.discard(LOST_AND_FOUND)
     return not names

@@ -13,7 +13,14 @@ from zitcache.machine.files import remove_tree, temporary_name
 from zitcache.tasks.migrate.journal import Done
 from zitcache.tasks.migrate.listing import Entry, Kind, Listing
 from zitcache.tasks.migrate.metadata import Metadata
-from zitcache.tasks.migrate.names import LEFTOVERS_NAME, LINK_PREFIX, LOST_AND_FOUND, PART_PREFIX, is_own
+from zitcache.tasks.migrate.names import (
+    LEFTOVERS_NAME,
+    LINK_PREFIX,
+    LOST_AND_FOUND,
+    PART_PREFIX,
+    is_own,
+    maker_of_temporary,
+)
 
 _WHILE_WORKING = 0o700
 
@@ -64,7 +71,7 @@ def make_links(listing: Listing, target: Path, texts: Mapping[str, str], metadat
     for entry in listing.of_kind(Kind.HARD_LINK):
         path = target / entry.path
         try:
-            _make_hard_link(target / str(entry.target), path)
+            make_hard_link(target / str(entry.target), path)
         except OSError as error:
             raise from_os_error(error, f"making the hard link {path}") from error
 
@@ -90,7 +97,9 @@ def remove_surplus(listing: Listing, target: Path, finished: Mapping[str, Done])
             names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listed]
         for name, is_directory in names:
             path = prefix + name
-            if name.startswith((PART_PREFIX, LINK_PREFIX)):
+            if name.startswith((PART_PREFIX, LINK_PREFIX)) or (
+                path not in listing.entries and maker_of_temporary(name) is not None
+            ):
                 remove_tree(target / path)
             elif is_own(prefix, name) or (not prefix and name == LOST_AND_FOUND):
                 continue
@@ -145,7 +154,8 @@ def replace_by_symlink(path: Path, text: str) -> None:
         raise
 
 
-def _make_hard_link(first: Path, path: Path) -> None:
+def make_hard_link(first: Path, path: Path) -> None:
+    """Make ``path`` a name of the file ``first``, unless it is. Raises ``OSError``."""
     status = _lstat(path)
     if status is None:
         os.link(first, path, follow_symlinks=False)

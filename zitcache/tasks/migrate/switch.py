@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zitcache.errors import UsageError, from_os_error
-from zitcache.machine.files import exchange, sync_directory, temporary_name
-from zitcache.tasks.migrate.names import old_place
+from zitcache.machine.files import exchange, remove_tree, sync_directory, temporary_name
+from zitcache.tasks.migrate.names import JOURNAL_NAME, old_place
 from zitcache.tasks.migrate.places import Ends, kind_at
 from zitcache.tasks.migrate.structure import replace_by_symlink
 
@@ -111,6 +111,7 @@ def rename_whole(ends: Ends) -> bool:
             if not can_rename_between(source.parent, target.parent) or os.path.ismount(source):
                 return False
             if kind_at(target) == "directory":
+                remove_tree(target / JOURNAL_NAME)
                 target.rmdir()
             if kind_at(target) is None:
                 os.symlink(old, target)  # leads to where the tree will be in a moment

@@ -30,6 +30,7 @@ from zitcache.tasks.migrate.report import MigratePlan, MigrateReport, MigrateReq
 from zitcache.tasks.migrate.steps import enter, make_steps
 from zitcache.tasks.migrate.structure import replace_by_symlink
 from zitcache.tasks.migrate.survey import known_finished
+from zitcache.tasks.migrate.sweeping import sweep
 from zitcache.tasks.migrate.transfer import Transfer
 
 Confirm = Callable[[MigratePlan], bool]
@@ -299,7 +300,12 @@ class Migration:
             raise from_os_error(error, f"opening {tree}") from error
         try:
             take_lock(lock, tree)
-            self.record = journal.open(self._new_plan())
+            found = journal.open(self._new_plan())
+            if (found.real_source, found.real_target) != (ends.source, ends.target):
+                found = self._new_plan()  # an attempt to move it elsewhere
+                journal.save(found)
+            self.record = found
+            sweep(ends)
             if switch.rename_whole(ends):
                 return True
             journal.remove()
@@ -381,6 +387,7 @@ class Migration:
     def _finish(self, journal: Journal) -> None:
         target = self.ends.target
         try:
+            sweep(self.ends)
             journal.remove()
             if self.transfer is not None and hasattr(self.transfer, "listing"):
                 root = self.transfer.listing.root

@@ -24,6 +24,7 @@ from zitcache.tasks.migrate.places import Ends, State, is_empty, kind_at
 from zitcache.tasks.migrate.report import MigratePlan, MigrateReport, MigrateRequest
 from zitcache.tasks.migrate.steps import enter, make_steps
 from zitcache.tasks.migrate.survey import known_finished, look_alike
+from zitcache.tasks.migrate.sweeping import sweep
 from zitcache.tasks.migrate.there import Confirm, planned_report
 from zitcache.tasks.migrate.transfer import Transfer
 
@@ -265,6 +266,7 @@ class Undo:
     def _finish(self, journal: Journal) -> None:
         place = self.ends.source
         try:
+            sweep(self.ends)
             journal.remove()
             if self.transfer is not None:
                 root = self.transfer.listing.root
