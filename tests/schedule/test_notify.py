@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from zitcache.schedule.notify import Message, Teller, run_hook, scrub
+from zitcache.schedule.hooks import run_hook
+from zitcache.schedule.notify import Message, Teller, scrub
 from zitcache.schedule.sections import NotifyConfig
 
 GOOD = Message("Backup fine", "32.8 GB are safe.", "ok", 0, log="line 1\nline 2")

@@ -40,6 +40,10 @@ def night(
     ] = None,
     skip: Annotated[str | None, typer.Option("--skip", metavar="STEPS", help="All but these.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what is not due yet.")] = False,
+    wait: Annotated[
+        str | None,
+        typer.Option("--wait", metavar="TIME", help="So long for another night that is running: 6h."),
+    ] = None,
     test: Annotated[
         bool, typer.Option("--test", help="Send a test message through every channel, and stop.")
     ] = False,
@@ -51,6 +55,7 @@ def night(
     """
 
     def work(session: Session) -> Outcome[NightReport]:
+        from zitcache.cli.values import parse_time_span
         from zitcache.tasks.night import NightRequest, night
         from zitcache.ui.page import render_page
 
@@ -63,6 +68,7 @@ def night(
             force=force,
             dry_run=dry_run,
             test=test,
+            wait_seconds=parse_time_span("--wait", wait) if wait is not None else 0.0,
         )
         return night(request, session)
 

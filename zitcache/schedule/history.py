@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
+from zitcache.codec.frame import FrameKind
 from zitcache.errors import NotFound, ZitcacheError, from_os_error
 from zitcache.events import Notice
 from zitcache.machine.files import write_durably
+from zitcache.repository.objects import load_objects
 from zitcache.repository.records import decode_record
 from zitcache.repository.repository import Repository
 
@@ -28,6 +30,7 @@ KEEP = 400
 MAX_LOG_CHARACTERS = 128 << 10
 _MAX_SPOOLED_BYTES = 4 << 20
 _SPOOL_LIMIT = 100
+_SYSTEM_STATE = "var/lib/zitcache"
 
 Code = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
@@ -74,6 +77,8 @@ class Run:
 def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """Where small things of this machine are kept: systemd's ``StateDirectory``, else the user's.
 
+    Root uses the one that systemd has made, if it has: a night of a unit and a command that is typed must
+    see the same lock and the same waiting records. ``ZITCACHE_SYSTEM_ROOT`` stands for ``/`` in tests.
     Source: XDG Base Directory Specification, ``systemd.exec(5)``.
     """
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]
@@ -81,6 +86,9 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
         return Path(given)
     base = environ.get("XDG_STATE_HOME", "")
     if not base.startswith("/"):
+        system = Path(environ.get("ZITCACHE_SYSTEM_ROOT") or "/", _SYSTEM_STATE)
+        if os.geteuid() == 0 and system.is_dir():
+            return system
         base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
     return Path(base) / "zitcache"
 
@@ -90,6 +98,7 @@ def remember(run: RunRecord, repository: Repository | None, state: Path) -> list
     run = msgspec.structs.replace(run, log=run.log[-MAX_LOG_CHARACTERS:])
     notices: list[Notice] = []
     if repository is not None:
+        _move_spooled(repository, state)  # first, so that the newest run is the last one written
         try:
             repository.store_record(FOLDER, run)
         except ZitcacheError as error:
@@ -97,7 +106,6 @@ def remember(run: RunRecord, repository: Repository | None, state: Path) -> list
                 Notice(code="history-not-written", message=f"The run is not in the history: {error.message}")
             )
         else:
-            _move_spooled(repository, state)
             _drop_old(repository)
             return notices
     try:
@@ -109,19 +117,23 @@ def remember(run: RunRecord, repository: Repository | None, state: Path) -> list
 
 
 def recent_runs(repository: Repository | None, state: Path, limit: int = KEEP) -> list[Run]:
-    """The newest runs, newest first, those waiting in ``state`` included, without the unreadable."""
+    """The newest runs, newest first, those waiting in ``state`` included, without damaged ones.
+
+    Raises what listing the repository raises: "nothing is recorded" must not be said of what was not seen.
+    """
     runs = [Run(_name(path), record, pending=True) for path, record in _spooled(state)]
     if repository is not None:
         infos = sorted(repository.storage.list(FOLDER), key=lambda info: info.modified, reverse=True)
         # By time of writing, of which a copied repository may have lost the order: some more are read.
-        for info in infos[: limit + 16]:
-            with contextlib.suppress(ZitcacheError):
-                runs.append(Run(info.name.rpartition("/")[2], repository.load_record(info.name, RunRecord)))
+        wanted = infos[: limit + 16]
+        for name, found in load_objects(repository.storage, wanted, FrameKind.RECORD, RunRecord):
+            if isinstance(found, RunRecord):
+                runs.append(Run(name.rpartition("/")[2], found))
     runs.sort(key=lambda run: run.record.started, reverse=True)
     return runs[:limit]
 
 
-def find_run(runs: list[Run], selector: str) -> Run:
+def find_run(runs: Sequence[Run], selector: str) -> Run:
     """The run that ``selector`` names: "latest" or the beginning of an id. Raises ``NotFound``."""
     if not runs:
         raise NotFound("No run is recorded yet.", hint="Make one: zitcache night")
@@ -135,7 +147,15 @@ def find_run(runs: list[Run], selector: str) -> Run:
     raise NotFound(f"No run has an id that starts with {selector!r}.", hint="List them: zitcache history")
 
 
-def last_with_step(runs: list[Run], name: str, *, succeeded: bool = False) -> tuple[Run, StepRecord] | None:
+def own_runs(runs: Sequence[Run]) -> list[Run]:
+    """Those of this machine. A machine that has none yet counts all: a container has a new name each time."""
+    host = socket.gethostname()
+    return [run for run in runs if run.record.host == host] or list(runs)
+
+
+def last_with_step(
+    runs: Sequence[Run], name: str, *, succeeded: bool = False
+) -> tuple[Run, StepRecord] | None:
     """The newest run in which the step ``name`` ran (``succeeded``: with exit code 0), and that step."""
     for run in runs:
         step = run.record.step(name)
@@ -181,12 +201,7 @@ def _move_spooled(repository: Repository, state: Path) -> None:
 
 
 def _name(path: Path) -> str:
-    """An id for a run that has none yet: of its content, as it will have in the repository."""
+    """An id for a run that has none yet. It gets another one when it moves into the repository."""
     from blake3 import blake3
 
     return blake3(path.name.encode()).hexdigest()
-
-
-def age_seconds(run: Run, now: float | None = None) -> float:
-    """How long ago the run ended; 0 for one from the future, when a clock was set back."""
-    return max(0.0, (time.time() if now is None else now) - run.record.ended)

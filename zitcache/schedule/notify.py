@@ -1,4 +1,4 @@
-"""Telling somebody: pings, a webhook, any Apprise target, hooks. None of them can fail a night.
+"""Telling somebody: pings, a webhook, any Apprise target. None of them can fail a night.
 
 The ping protocol is that of healthchecks.io (https://healthchecks.io/docs/http_api/): ``URL/start``, then
 ``URL/EXIT_CODE`` with the end of the log as the body, both with the same ``rid``. It is the only one that
@@ -7,13 +7,11 @@ notices a night which did not happen at all.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -23,7 +21,6 @@ from zitcache.events import Notice
 from zitcache.schedule.sections import Level, NotifyConfig
 
 TIMEOUT_SECONDS = 10.0
-HOOK_TIMEOUT_SECONDS = 600.0
 MAX_PING_BODY = 100_000
 """Bytes of the log that go with a ping: what healthchecks.io takes."""
 
@@ -33,7 +30,10 @@ _SECRET = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://)[^\s'\"]+")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is to be told. ``log``: the whole of it, of which each channel takes what it can."""
+    """What is to be told. ``log``: the whole of it, of which each channel takes what it can.
+
+    ``ping_code``: what the ping service hears instead of ``exit_code``, which is that of this run alone.
+    """
 
     title: str
     body: str
@@ -41,6 +41,7 @@ class Message:
     exit_code: int
     log: str = ""
     data: object = None
+    ping_code: int | None = None
 
 
 @dataclass(slots=True)
@@ -61,8 +62,7 @@ class Teller:
         """Say how the run went. Returns a notice for each channel that could not be reached."""
         notices: list[Notice] = []
         if self.config.ping:
-            body = f"{message.title}\n{message.body}\n\n{message.log}".encode()[-MAX_PING_BODY:]
-            notices += _guarded("ping", lambda: self._ping(str(message.exit_code), body))
+            notices += _guarded("ping", lambda: self._ping_end(message))
         if _ORDER[message.level] < _ORDER[self.config.on]:
             return notices
         webhook = self.config.webhook
@@ -71,6 +71,16 @@ class Teller:
         if self.config.apprise:
             notices += _guarded("apprise", lambda: tell_apprise(self.config.apprise, message))
         return notices
+
+    def _ping_end(self, message: Message) -> None:
+        body = f"{message.title}\n{message.body}\n\n{message.log}".encode("utf-8", "backslashreplace")
+        code = message.exit_code if message.ping_code is None else message.ping_code
+        self._ping(str(code), body[-MAX_PING_BODY:])
+
+    def stopped(self, message: Message) -> None:
+        """Tell the ping service alone of a run that was stopped: there is no time for more."""
+        if self.config.ping:
+            _guarded("ping", lambda: self._ping_end(message))
 
     def _ping(self, suffix: str, body: bytes) -> None:
         assert self.config.ping is not None
@@ -108,43 +118,6 @@ def tell_apprise(urls: Sequence[str], message: Message) -> None:
     kind = kinds.get(message.level, apprise.NotifyType.FAILURE)
     if not sender.notify(title=message.title, body=message.body, notify_type=kind):
         raise RuntimeError("a target did not take the message")
-
-
-def run_hook(
-    name: str,
-    command: str | None,
-    variables: Mapping[str, str],
-    timeout_seconds: float = HOOK_TIMEOUT_SECONDS,
-) -> Notice | None:
-    """Run a shell command with ``variables`` in its environment; a notice if it failed, None if all is well.
-
-    Its output is in the notice, not on our stdout, which is the result of the night.
-    """
-    if not command:
-        return None
-    try:
-        done = subprocess.run(
-            ["/bin/sh", "-c", command],
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout_seconds,
-        )
-    except subprocess.TimeoutExpired:
-        problem = f"did not end within {timeout_seconds:.0f} s and was stopped"
-    except OSError as error:
-        problem = f"could not be started: {error.strerror or error}"
-    else:
-        if done.returncode == 0:
-            return None
-        output = done.stdout.decode(errors="replace").strip()[-500:]
-        problem = f"ended with exit code {done.returncode}" + (f": {output}" if output else "")
-    return Notice(
-        code="hook-failed",
-        message=f"The hook {name!r} {problem}.",
-        hint=f"Try it by hand: sh -c '…' ([hooks] {name} in the configuration)",
-    )
 
 
 def scrub(text: str) -> str:

@@ -17,7 +17,7 @@ from zitcache.schedule.times import parse_times
 from zitcache.tasks.config.showing import ConfigReport, SettingState, show
 from zitcache.tasks.config.writing import ConfigInitReport, init_config
 from zitcache.tasks.configuration import Config, parse_config
-from zitcache.tasks.night.steps import policy_of, share_of
+from zitcache.tasks.night.words import policy_of, share_of
 from zitcache.tasks.settings import MAX_CONFIG_BYTES, config_path
 
 

@@ -1,7 +1,7 @@
 """``night``: everything that keeps a cache safe, in one run that nobody watches.
 
-``steps``: what each step does and says · ``due``: which steps it is time for · ``telling``: hooks, messages,
-metrics · here: their order, the lock, and the record in the history.
+``steps``: what each step does and says · ``drilling``: where a drill restores to · ``due``: which steps it is
+time for · ``telling``: hooks, messages, metrics · ``alone``: the lock · here: their order, and the record.
 
 A step that fails is recorded and told, and the rest goes on where that makes sense: a check is as useful
 after a failed backup, but nothing is forgotten on such a night.
@@ -9,30 +9,35 @@ after a failed backup, but nothing is forgotten on such a night.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
+import shlex
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from zitcache import __version__
-from zitcache.errors import Exit, Interrupted, Locked, UsageError, ZitcacheError, from_os_error
+from zitcache.errors import Exit, Interrupted, UsageError, ZitcacheError
 from zitcache.events import Outcome, Session
+from zitcache.machine.fstab import unmounted
 from zitcache.repository.repository import Repository
 from zitcache.schedule.history import Run, RunRecord, StepRecord, recent_runs, remember, state_directory
+from zitcache.storage.opening import open_storage
 from zitcache.tasks.configuration import Config
-from zitcache.tasks.locations import open_repository
+from zitcache.tasks.locations import chosen_location
+from zitcache.tasks.night.alone import alone
 from zitcache.tasks.night.due import due_steps
+from zitcache.tasks.night.report import NightReport, NightStep, described
 from zitcache.tasks.night.steps import STEPS, Context, Done, run_step
 from zitcache.tasks.night.telling import Telling
 from zitcache.tasks.overview.ages import has_drawn
 from zitcache.tasks.report import ReportData
 from zitcache.tasks.settings import load_config
+
+KILLED = 137
+"""In the history: a night that did not end by itself. As a shell shows it, 128 and SIGKILL."""
 
 _BACKUP_IS_THERE = {Exit.OK, Exit.DAMAGE, Exit.PARTIAL}
 _GRAVEST = (
@@ -54,6 +59,7 @@ _GRAVEST = (
 class NightRequest:
     """``only``/``skip``: names of :data:`~zitcache.tasks.night.steps.STEPS`; a step named in ``only`` still
     waits until it is due, unless ``force``. ``render``: makes the page of the figures. ``test``: tell only.
+    ``wait_seconds``: how long another night may still take.
     """
 
     render: Callable[[ReportData], str]
@@ -64,27 +70,7 @@ class NightRequest:
     force: bool = False
     dry_run: bool = False
     test: bool = False
-
-
-class NightStep(msgspec.Struct, kw_only=True):
-    """A step. ``skipped``: why it was not its turn, or None. ``data``: the report of its command."""
-
-    name: str
-    exit_code: int
-    seconds: float
-    message: str
-    skipped: str | None = None
-    data: object = None
-
-
-class NightReport(msgspec.Struct, kw_only=True):
-    """``steps`` in order. ``told``: whether everybody who was to be told has been."""
-
-    repository: str | None
-    steps: list[NightStep]
-    seconds: float
-    told: bool
-    dry_run: bool = False
+    wait_seconds: float = 0.0
 
 
 def night(request: NightRequest, session: Session) -> Outcome[NightReport]:
@@ -98,12 +84,17 @@ def night(request: NightRequest, session: Session) -> Outcome[NightReport]:
     if unknown:
         raise UsageError(f"A night has no step {unknown[0]!r}.", hint=f"The steps are: {', '.join(STEPS)}")
     loaded = load_config()
-    config = loaded[1] if loaded else Config()
+    path, config = loaded or (None, Config())
     state = state_directory()
     if request.test:
-        return Telling(config).test(session)
-    with _alone(state) if not request.dry_run else contextlib.nullcontext():
-        return _Night(request, config, state, session).run()
+        return Telling(config, path).test(session)
+    if request.dry_run:
+        return _Night(request, config, state, session).preview()
+    with alone(state, session, request.wait_seconds) as killed:
+        run = _Night(request, config, state, session)
+        if killed is not None:
+            run.remember_killed(killed)
+        return run.run(Telling(config, path))
 
 
 class _Night:
@@ -120,15 +111,34 @@ class _Night:
         self._skipped: dict[str, str] = {}
         self._log: list[str] = []
         self._seen = 0
-        self._repository, self._unopened = self._open()
-        self._runs: list[Run] = recent_runs(self._repository, state)
+        self._location: str | None = request.repository
+        self._repository: Repository | None = None
+        self._unopened: Done | None = None
+        self._runs: list[Run] = []
+        self._open()
+        self._skipped = due_steps(request, config, self._runs, self._started)
 
-    def run(self) -> Outcome[NightReport]:
+    def preview(self) -> Outcome[NightReport]:
+        """Which steps it is time for."""
+        return self._outcome(told=True)
+
+    def remember_killed(self, began: float) -> None:
+        """Record a night that never came to its end: it could not do so itself."""
+        text = "The night was killed, or the machine went down: what it had done until then is kept."
+        record = RunRecord(
+            command="night",
+            host=socket.gethostname(),
+            program=f"zitcache {__version__}",
+            started=began,
+            ended=began,
+            exit_code=KILLED,
+            log=text + "\n",
+        )
+        self._session.warn("night-killed", f"The last night did not end. {text}", "zitcache history")
+        remember(record, self._repository, self._state)
+
+    def run(self, telling: Telling) -> Outcome[NightReport]:
         """All steps, then the record, then the messages."""
-        self._skipped = due_steps(self._request, self._config, self._runs, self._started)
-        if self._request.dry_run:
-            return self._outcome(told=True)
-        telling = Telling(self._config)
         telling.begin(self._session)
         failure: BaseException | None = None
         try:
@@ -145,24 +155,40 @@ class _Night:
         for notice in remember(record, self._repository, self._state):
             self._session.warn(notice.code, notice.message, notice.hint)
         if failure is not None:
+            telling.stopped(record)
             raise failure
         told = telling.end(record, self._repository, self._context(), self._session)
         return self._outcome(told=told)
 
     def _all_steps(self) -> None:
         for name in STEPS:
+            if name == "prune" and self._disk_is_full() and self._may("prune"):
+                self._skipped.pop(name, None)  # due or not: nothing else makes room
             if name in self._skipped:
                 continue
             reason = self._not_now(name)
             if reason is not None:
                 self._skipped[name] = reason
                 continue
-            self._session.cancel.check()
-            began = time.monotonic()
-            step_session = Session(self._session.progress, self._session.cancel)
-            done = self._unopened or run_step(name, self._context(), step_session)
-            self._session.warnings += step_session.warnings
-            self._add(done, name, time.monotonic() - began)
+            done = self._step(name)
+            if name == "prune" and self._disk_is_full() and _has_freed(done):
+                self._steps = [step for step in self._steps if step.name != "backup"]
+                self._step("backup")
+
+    def _step(self, name: str) -> Done:
+        self._session.cancel.check()
+        began = time.monotonic()
+        step_session = Session(self._session.progress, self._session.cancel)
+        done = self._unopened or run_step(name, self._context(), step_session)
+        self._session.warnings += step_session.warnings
+        self._add(done, name, time.monotonic() - began)
+        return done
+
+    def _may(self, name: str) -> bool:
+        return name not in self._request.skip and (not self._request.only or name in self._request.only)
+
+    def _disk_is_full(self) -> bool:
+        return any(step.name == "backup" and step.exit_code == Exit.NO_SPACE for step in self._steps)
 
     def _not_now(self, name: str) -> str | None:
         """Why a step must not run after what has happened so far."""
@@ -180,7 +206,7 @@ class _Night:
     def _context(self) -> Context:
         return Context(
             config=self._config,
-            repository=self._request.repository,
+            repository=self._location,
             cache=self._request.cache,
             render=self._request.render,
             state=self._state,
@@ -188,12 +214,22 @@ class _Night:
             drew=any(step.name == "drill" and has_drawn(step.data) for step in self._steps),
         )
 
-    def _open(self) -> tuple[Repository | None, Done | None]:
-        """The repository, for the history; or what every step would fail with."""
+    def _open(self) -> None:
+        """Find the repository and its history, or what every step would fail with."""
         try:
-            return open_repository(self._request.repository, self._session), None
+            self._location = chosen_location(self._request.repository, self._session)
+            self._repository = Repository.open(open_storage(self._location))
+            self._runs = recent_runs(self._repository, self._state)
         except ZitcacheError as error:
-            return None, Done(error.exit_code, error.message, hint=error.hint)
+            message, hint = error.message, error.hint
+            place = unmounted(self._location) if self._location and "://" not in self._location else None
+            if place is not None:
+                message, hint = (
+                    f"{place} is not mounted, and the repository is on it.",
+                    f"mount {shlex.quote(place)}",
+                )
+            self._repository, self._unopened = None, Done(error.exit_code, message, hint=hint)
+            self._runs = recent_runs(None, self._state)
 
     def _add(self, done: Done, name: str, seconds: float) -> None:
         self._say_warnings()
@@ -244,28 +280,9 @@ class _Night:
         return next((code for code in (*stopped, *_GRAVEST) if code in codes), Exit.OK)
 
     def _outcome(self, *, told: bool) -> Outcome[NightReport]:
-        by_name = {step.name: step for step in self._steps}
-        steps = []
-        for name in dict.fromkeys((*STEPS, *by_name)):
-            step = by_name.get(name)
-            if step is not None:
-                data = msgspec.json.decode(step.data)
-                steps.append(
-                    NightStep(
-                        name=name,
-                        exit_code=step.exit_code,
-                        seconds=step.seconds,
-                        message=step.message,
-                        data=data,
-                    )
-                )
-            else:
-                reason = self._skipped.get(name)
-                message = "is due" if reason is None else reason
-                steps.append(NightStep(name=name, exit_code=0, seconds=0.0, message=message, skipped=reason))
         report = NightReport(
             repository=None if self._repository is None else self._repository.storage.location,
-            steps=steps,
+            steps=described(self._steps, self._skipped),
             seconds=time.monotonic() - self._clock,
             told=told,
             dry_run=self._request.dry_run,
@@ -273,23 +290,8 @@ class _Night:
         return Outcome(data=report, warnings=self._session.warnings, exit_code=self._exit_code())
 
 
-@contextlib.contextmanager
-def _alone(state: Path) -> Iterator[None]:
-    """One night at a time on this machine. Raises ``Locked``."""
-    path = state / "night.lock"
-    try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise from_os_error(error, f"opening {path}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Locked("Another night is running here.", hint="See it with: zitcache status") from None
-        yield
-    finally:
-        os.close(handle)
+def _has_freed(done: Done) -> bool:
+    return done.exit_code == Exit.OK and getattr(done.data, "bytes_freed", 0) > 0
 
 
 __all__ = ["NightReport", "NightRequest", "NightStep", "night"]

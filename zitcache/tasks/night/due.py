@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zitcache.schedule.history import Run, last_with_step
+from zitcache.schedule.history import Run, last_with_step, own_runs
 from zitcache.tasks.configuration import Config
 from zitcache.tasks.night.steps import STEPS
 
@@ -20,10 +20,11 @@ _EARLY = 0.2
 def due_steps(request: NightRequest, config: Config, runs: Sequence[Run], now: float) -> dict[str, str]:
     """The steps that do not run, each with the reason."""
     skipped: dict[str, str] = {}
+    # One prune serves all machines; that another one can restore and draw says nothing about this one.
     every = {
-        "prune": config.night.prune_days,
-        "drill": config.night.drill_days,
-        "proof": config.night.proof_days,
+        "prune": (config.night.prune_days, runs),
+        "drill": (config.night.drill_days, own_runs(runs)),
+        "proof": (config.night.proof_days, own_runs(runs)),
     }
     for name in STEPS:
         if name in request.skip:
@@ -31,7 +32,7 @@ def due_steps(request: NightRequest, config: Config, runs: Sequence[Run], now: f
         elif request.only and name not in request.only:
             skipped[name] = "it was not asked for"
         elif name in every and not request.force:
-            reason = _not_yet(name, every[name], runs, now)
+            reason = _not_yet(name, *every[name], now)
             if reason:
                 skipped[name] = reason
     if not config.night.proof and "proof" not in request.only:
@@ -41,7 +42,7 @@ def due_steps(request: NightRequest, config: Config, runs: Sequence[Run], now: f
 
 def _not_yet(name: str, days: float, runs: Sequence[Run], now: float) -> str | None:
     """Counted from the last attempt: a drill that fails for want of room must not fill every night."""
-    last = last_with_step(list(runs), name)
+    last = last_with_step(runs, name)
     if last is None:
         return None
     age = now - last[0].record.started

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import re
+import os
+import shlex
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from zitcache.errors import CacheNotFound, Exit, Interrupted, NotFound, UsageError, ZitcacheError
+from zitcache.errors import (
+    CacheNotFound,
+    CredentialsError,
+    Exit,
+    Interrupted,
+    NotFound,
+    ZitcacheError,
+)
 from zitcache.events import Outcome, Session
+from zitcache.machine.fstab import unmounted
 from zitcache.machine.space import amount
 from zitcache.tasks.configuration import Config
+from zitcache.tasks.night.words import policy_of, share_of
 from zitcache.tasks.report import ReportData
+from zitcache.tasks.settings import keeps_kit
 
 if TYPE_CHECKING:
-    from zitcache.repository.retention import Policy, Span
+    from zitcache.tasks.prove import ProofOptions
 
 STEPS = ("backup", "forget", "prune", "check", "drill", "proof", "report")
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a step may need. ``draws``: whether this night may draw; ``drew``: whether its drill has drawn a
-    picture. ``state``: the state directory of this machine.
+    """What a step may need. ``repository``: the place, as it was found when the night began.
+
+    ``draws``: whether this night may draw; ``drew``: whether its drill has drawn a picture. ``state``: the
+    state directory of this machine.
     """
 
     config: Config
@@ -36,6 +49,13 @@ class Context:
     state: Path
     draws: bool = False
     drew: bool = False
+
+    @property
+    def beside(self) -> str | None:
+        """The repository's path, for what lies beside it (``REPOSITORY-drill``); None for a remote one."""
+        if self.repository is None or "://" in self.repository:
+            return None
+        return os.path.abspath(self.repository).rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +82,12 @@ def run_step(name: str, context: Context, session: Session) -> Done:
         return Done(Exit.BUG, f"This is a bug in zitcache: {type(error).__name__}: {error}.")
 
 
-def share_of(text: str, setting: str) -> float:
-    """A share 0..1 of the configuration: "1/30", "0.03", "3%". Raises ``UsageError``."""
-    typed = text.strip()
-    try:
-        value = Fraction(typed[:-1]) / 100 if typed.endswith("%") else Fraction(typed)
-    except (ValueError, ZeroDivisionError):
-        value = Fraction(-1)
-    if not 0 <= value <= 1:
-        raise UsageError(
-            f"{setting} in the configuration cannot be {text!r}.", hint=f'Write {setting} = "1/30" or "3%"'
-        )
-    return float(value)
-
-
 def _backup(context: Context, session: Session) -> Done:
     from zitcache.tasks.backup import BackupRequest, backup
 
     share = share_of(context.config.night.reread, "night.reread")
     request = BackupRequest(
-        repository=context.repository, cache=context.cache, reread=share, kit=context.config.kit
+        repository=context.repository, cache=context.cache, reread=share, kit=keeps_kit(False)
     )
     outcome = backup(request, session)
     report = outcome.data
@@ -99,6 +105,9 @@ def _backup(context: Context, session: Session) -> Done:
 def _forget(context: Context, session: Session) -> Done:
     from zitcache.tasks.forget import ForgetRequest, forget
 
+    refused = _deletes_refused(context, session)
+    if refused is not None:
+        return refused
     policy = policy_of(context.config)
     outcome = forget(ForgetRequest(repository=context.repository, policy=policy), session)
     return _done(outcome, f"{outcome.data.kept} snapshots kept, {outcome.data.forgotten} forgotten")
@@ -107,6 +116,9 @@ def _forget(context: Context, session: Session) -> Done:
 def _prune(context: Context, session: Session) -> Done:
     from zitcache.tasks.prune import PruneRequest, prune
 
+    refused = _deletes_refused(context, session)
+    if refused is not None:
+        return refused
     outcome = prune(PruneRequest(repository=context.repository), session)
     report = outcome.data
     return _done(
@@ -125,17 +137,32 @@ def _check(context: Context, session: Session) -> Done:
     return _done(outcome, said if not report.damaged else f"{len(report.damaged)} blobs are damaged")
 
 
-def _drill(context: Context, session: Session) -> Done:
-    from zitcache.tasks.drill import DrillRequest, drill
-    from zitcache.tasks.prove import ProofOptions
+def _deletes_refused(context: Context, session: Session) -> Done | None:
+    """How forget and prune go where the keys of this machine may only add: well, and without them.
 
-    request = DrillRequest(
-        cache=context.cache,
-        repository=context.repository,
-        scratch=context.config.night.scratch or None,
-        proof=ProofOptions() if context.draws else None,
-    )
-    outcome = drill(request, session)
+    Such keys are a choice: whoever breaks into this machine cannot delete its backups. Of a directory that
+    cannot be written to, that would be no choice.
+    """
+    from zitcache.tasks.deleting import open_for_deleting, require_deletable
+
+    if context.beside is not None:
+        return None
+    repository, _ = open_for_deleting(context.repository, session)
+    try:
+        require_deletable(repository)
+    except CredentialsError:
+        return Done(
+            Exit.OK,
+            "left to somebody else: the keys of this machine may not delete",
+            hint="With keys that may, now and then: zitcache forget --prune",
+        )
+    return None
+
+
+def _drill(context: Context, session: Session) -> Done:
+    from zitcache.tasks.night.drilling import drill_of_night
+
+    outcome = drill_of_night(context, session)
     report = outcome.data
     failed = next((step for step in report.steps if not step.ok), None)
     if failed is not None:
@@ -145,12 +172,11 @@ def _drill(context: Context, session: Session) -> Done:
 
 def _proof(context: Context, session: Session) -> Done:
     from zitcache.proof.errors import PackagesMissing
-    from zitcache.tasks.prove import ProofOptions
     from zitcache.tasks.verify import VerifyRequest, verify
 
     if context.drew:
         return Done(Exit.OK, "the drill has drawn already")
-    request = VerifyRequest(path=context.cache, repository=context.repository, proof=ProofOptions())
+    request = VerifyRequest(path=context.cache, repository=context.repository, proof=proof_options(context))
     try:
         outcome = verify(request, session)
     except PackagesMissing as error:
@@ -171,51 +197,40 @@ def _report(context: Context, session: Session) -> Done:
         render=context.render,
         repository=context.repository,
         cache=context.cache,
-        output=_page(context, session),
+        output=_page(context),
     )
     outcome = report(request, session)
     # The figures are in the page; the history need not hold them every night.
     return Done(outcome.exit_code, f"written: {outcome.data.output}")
 
 
-def _page(context: Context, session: Session) -> Path:
+def proof_options(context: Context) -> ProofOptions:
+    """How a night draws: as always, but never into the working directory, which is ``/``."""
+    from zitcache.tasks.prove import ProofOptions
+
+    if context.beside is not None:
+        return ProofOptions()  # beside the repository
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime())
+    return ProofOptions(directory=context.state / "proofs" / stamp)
+
+
+def _page(context: Context) -> Path:
     """Where the page goes: as configured, else into the repository, else into the state directory."""
-    from zitcache.tasks.locations import open_repository
-
-    if context.config.night.report:
-        return Path(context.config.night.report)
-    location = open_repository(context.repository, session).storage.location
-    return (context.state if "://" in location else Path(location)) / "report.html"
-
-
-def policy_of(config: Config) -> Policy:
-    """The retention policy of the configuration. Raises ``UsageError``."""
-    from zitcache.repository.retention import Policy
-
-    words = config.retention
-    return Policy(
-        last=words.keep_last,
-        hourly=words.keep_hourly,
-        daily=words.keep_daily,
-        weekly=words.keep_weekly,
-        monthly=words.keep_monthly,
-        yearly=words.keep_yearly,
-        within=_span(words.keep_within) if words.keep_within else None,
-        tags=tuple(frozenset(group.split(",")) for group in words.keep_tag),
-    )
+    configured = context.config.night.report
+    if configured:
+        page = Path(configured).expanduser()
+        require_mounted(page, "night.report")
+        return page
+    return Path(context.beside or context.state) / "report.html"
 
 
-def _span(text: str) -> Span:
-    from zitcache.repository.retention import Span
-
-    match = re.fullmatch(r"(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)d)?(?:(\d+)h)?", text.strip())
-    if match is None or not any(match.groups()):
-        raise UsageError(
-            f"retention.keep_within in the configuration cannot be {text!r}.",
-            hint='Write it as keep_within = "1y5m7d2h"',
+def require_mounted(path: Path, setting: str) -> None:
+    """Raise ``NotFound`` where the disk for ``path`` is not mounted: it would go to the system disk."""
+    place = unmounted(path)
+    if place is not None:
+        raise NotFound(
+            f"{setting} is {path}, and {place} is not mounted.", hint=f"Mount it: mount {shlex.quote(place)}"
         )
-    years, months, days, hours = (int(part or 0) for part in match.groups())
-    return Span(years, months, days, hours)
 
 
 def _done(outcome: Outcome[msgspec.Struct], message: str) -> Done:

@@ -97,12 +97,12 @@ def _moment(
     times = list(known)
     if what != "check":
         for step in PROOF_STEPS if what == "proof" else (what,):
-            done = last_with_step(list(runs), step, succeeded=True)
+            done = last_with_step(runs, step, succeeded=True)
             if done is not None and not (what == "proof" and not has_drawn(done[1].data)):
                 times.append(done[0].record.ended)
     # A time ahead of the clock is no proof of youth; it counts as now.
     last = min(max(times), now) if times else None
-    tried = last_with_step(list(runs), what)
+    tried = last_with_step(runs, what)
     failed = tried is not None and tried[1].exit_code != 0 and (last is None or tried[0].record.ended > last)
     late_since = last if last is not None else (None if must else since)
     never = must and last is None
