@@ -30,6 +30,7 @@ from zitcache.tasks.snapshots import SnapshotsReport
         ("check", "All good: /data/zitcache; checked in 9.0 s (1.6 GB/s)."),
         ("kit", "The kit works, tried in 3.0 s: /data/zitcache/kit."),
         ("sample", "Made Tongyi-MAI/Z-Image-Turbo, 16 files, 4.1 MB, in layout modelscope: /tmp/cache."),
+        ("doctor", "Your 32.8 GB are on the system disk: a reset wipes them."),
         ("drill", "The drill passed in 2.5 s: 4.1 MB, stored as 2.0 MB (49 %)."),
     ],
 )

@@ -214,6 +214,59 @@ def test_no_socket_is_opened(box: Box, repository: str) -> None:
     assert done.stderr.splitlines()[-1] == "[] False False"
 
 
+NOBODY = 65534
+
+
+@contextmanager
+def another_user(box: Box) -> Iterator[None]:
+    """For the time of the block, this process has the rights of nobody in particular."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become another user")
+    examine()  # what is imported late must be imported now
+    # pytest's folders are closed to others.
+    closed = {
+        folder: folder.stat().st_mode & 0o7777
+        for folder in (box.place, *box.place.parents)
+        if not folder.stat().st_mode & 0o005
+    }
+    for folder, mode in closed.items():
+        folder.chmod(mode | 0o055)
+    os.chown(box.home, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for folder, mode in closed.items():
+            folder.chmod(mode)
+
+
+@pytest.mark.root
+def test_an_ordinary_user_sees_as_much(box: Box) -> None:
+    box.cache()
+    with another_user(box):
+        outcome = examine()
+    assert outcome.data.headline.startswith(f"Your {SIZE} are on the system disk")
+    told = [found.evidence for found in outcome.data.checks if "could not be looked at" in found.evidence]
+    assert told == []
+
+
+@pytest.mark.root
+def test_a_cache_that_is_closed_is_not_called_empty(box: Box) -> None:
+    cache = box.cache()
+    cache.chmod(0o700)
+    with another_user(box):
+        outcome = examine(cache=str(cache))
+    assert outcome.data.headline.startswith(f"{cache} cannot be read by this user.")
+    assert state(outcome, "cache-found") == "fail"
+    assert state(outcome, "repository") == "warn"
+
+
+def test_the_page_names_every_check() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "see-the-danger.md").read_text()
+    assert [name for name in CHECKS if f"`{name}`" not in page] == []
+
+
 # -- exit codes and --fix -----------------------------------------------------------------------------
 
 

@@ -96,11 +96,11 @@ def _examine(facts: Facts, session: Session) -> list[Check]:
             found += check(facts)
         except (OSError, ZitcacheError) as error:  # TimeoutError is an OSError
             hint = error.hint if isinstance(error, ZitcacheError) else None
-            told = f"It could not be looked at: {error}."
+            told = f"It could not be looked at: {_sentence(error)}"
             found.append(fail(name, told, advice=hint) if name in _NEEDED else skip(name, told))
         except Exception as error:
             # A doctor that falls over helps nobody; the tests know that none of these is expected.
-            found.append(skip(name, f"It could not be looked at: {type(error).__name__}: {error}."))
+            found.append(skip(name, f"It could not be looked at: {type(error).__name__}: {_sentence(error)}"))
     return found
 
 
@@ -124,6 +124,10 @@ def _report(facts: Facts, checks: list[Check], fixed: list[Fixed]) -> DoctorRepo
         seconds=0.0,
         fixed=fixed,
     )
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).rstrip('.')}."
 
 
 def _summary(facts: Facts, checks: list[Check]) -> Headline:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zitcache.cache.marker import KIT_NAME
+from zitcache.errors import ZitcacheError
 from zitcache.tasks.doctor.facts import Facts
 from zitcache.tasks.doctor.protection import protection
 from zitcache.tasks.doctor.report import Check, fail, ok, skip, warn
@@ -54,7 +55,10 @@ def check_repository(facts: Facts) -> Iterator[Check]:
 
 def _first_backup(facts: Facts) -> str | None:
     """On a disk that survives and is not the cache's own."""
-    cache = facts.cache()
+    try:
+        cache = facts.cache()
+    except (OSError, ZitcacheError):
+        return None  # its own checks tell why
     if cache.located is None:
         return None
     own = {ground.survival.mount_point for ground in cache.grounds}

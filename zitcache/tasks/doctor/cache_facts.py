@@ -54,6 +54,15 @@ class CacheFacts:
         return self.located.path if self.located else None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether this user may not look into it: then it only seems to be empty."""
+        if self.path is None:
+            return False
+        return not os.access(
+            self.path, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+        )
+
+    @property
     def bytes_lost(self) -> int:
         """How much a reset of the system disk takes."""
         return sum(ground.size_bytes for ground in self.grounds if ground.survival.verdict == "lost")

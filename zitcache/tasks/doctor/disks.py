@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from zitcache.machine.mounts import survives
 from zitcache.machine.providers import known_places
@@ -47,6 +46,13 @@ def check_cache_found(facts: Facts) -> Iterator[Check]:
         yield fail("cache-found", told.replace("Looked at:;", "Looked at:"), fix=_way_back(facts))
         return
     where = f"{cache.path} ({cache.located.origin})"
+    if cache.is_closed:
+        yield fail(
+            "cache-found",
+            f"{where} cannot be read by this user.",
+            advice="Run it as the owner of the cache, or with sudo.",
+        )
+        return
     if cache.located.is_empty:
         yield fail("cache-found", f"There is no model in {where}.", fix=_way_back(facts))
         return
@@ -174,7 +180,7 @@ def check_fake_data_disk(facts: Facts) -> Iterator[Check]:
     provider = facts.provider()
     fakes: list[str] = []
     for place in known_places(provider):
-        if facts.disks().is_below_dead(place) or not Path(place).is_dir():
+        if facts.disks().is_below_dead(place) or not os.path.isdir(place):
             continue
         if survives(place).verdict == "lost":
             fakes.append(place)

@@ -50,6 +50,8 @@ def _in_danger(cache: CacheFacts) -> bool:
 
 
 def _without_cache(facts: Facts, cache: CacheFacts, repository: RepositoryFacts | None) -> Headline:
+    if cache.is_closed:
+        return Headline(f"{cache.path} cannot be read by this user. Run doctor as its owner, or with sudo.")
     what = "The model cache is empty" if cache.located else "There is no model cache on this machine"
     if cache.dangling is not None:
         link, target = cache.dangling
