@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @command(
     examples="""
-zitcache prune --dry-run              what nothing needs, and when it goes
-zitcache prune                        mark that; delete what was marked long ago
-zitcache prune --grace 7d             leave a week to change one's mind
-zitcache prune --max-repack-size 10G  copy no more than this in one run
+zitcache prune --dry-run               what nothing needs, and when it goes
+zitcache prune                         mark it; delete what was marked before
+zitcache prune --grace 7d              leave a week to change one's mind
+zitcache prune --max-repack-size 10G   copy no more than this in one run
 """
 )
 def prune(

@@ -30,6 +30,8 @@ EXPIRES_SECONDS = 1800
 RENEW_SECONDS = 300
 _TRIES = 4
 _PATIENCE_SECONDS = 2.0
+_held_here: set[str] = set()
+"""Nonces of the locks that this process holds: one of its own that is not among them was left behind."""
 
 
 class LockRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +55,7 @@ class PruneLock:
         self._repository = repository
         self._expires = expires_seconds
         self._name: str | None = None
+        self._nonces: list[str] = []
         self._renewed = 0.0
         self.moment = 0.0
 
@@ -74,8 +77,12 @@ class PruneLock:
 
     def _try(self) -> LockRecord | None:
         """Take the lock; None, or who has it."""
-        self._write()
-        holder = self._other_holder()
+        try:
+            self._write()
+            holder = self._other_holder()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         if holder is not None:
             self._remove()
         return holder
@@ -92,6 +99,7 @@ class PruneLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _held_here.difference_update(self._nonces)
         with contextlib.suppress(ZitcacheError):  # it expires
             self._remove()
 
@@ -99,6 +107,8 @@ class PruneLock:
         record = LockRecord(
             time=now(), host=socket.gethostname(), pid=os.getpid(), boot=_boot_id(), nonce=nonce()
         )
+        _held_here.add(record.nonce)
+        self._nonces.append(record.nonce)
         self._name = f"{LOCK_FOLDER}/{self._repository.store_record(LOCK_FOLDER, record)}"
         self._renewed = time.monotonic()
         self.moment = self._repository.storage.info(self._name).modified
@@ -131,7 +141,8 @@ class PruneLock:
         Both times are the storage's. A lock from its future was written under a wrong clock.
         """
         is_here = record.host == socket.gethostname() and record.boot == _boot_id() != ""
-        is_gone = is_here and not _is_running(record.pid)
+        is_mine = is_here and record.pid == os.getpid()
+        is_gone = record.nonce not in _held_here if is_mine else is_here and not _is_running(record.pid)
         return is_gone or abs(self.moment - modified) > self._expires
 
 

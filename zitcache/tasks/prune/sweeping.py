@@ -73,7 +73,6 @@ def sweep(
         if is_settled:
             with contextlib.suppress(ZitcacheError):
                 repository.storage.delete(own)
-    _remove_finished(knowledge, own, set(swept.packs))
     return swept
 
 
@@ -113,11 +112,3 @@ def _delete_forgotten(knowledge: Knowledge, swept: Swept, lock: PruneLock) -> No
         snapshot = each.note.record.snapshot
         if snapshot not in knowledge.snapshots and snapshot not in held:
             swept.snapshots.append(snapshot)
-
-
-def _remove_finished(knowledge: Knowledge, own: str, deleted: set[str]) -> None:
-    """Remove what an interrupted sweep left, once none of its packs is there any more."""
-    left = set(knowledge.sizes) - deleted
-    for note in knowledge.sweeps:
-        if note.name != own and not left & set(note.record.packs):
-            knowledge.repository.storage.delete(note.name)

@@ -57,7 +57,8 @@ def tidy(knowledge: Knowledge, session: Session) -> Tidied:
     done.index_objects = _consolidate_index(repository, index_objects, sizes)
     session.cancel.check()
     done.records = _consolidate_checks(repository, sizes) + _consolidate_digests(repository)
-    done.records += _drop_marks(knowledge, sizes) + _drop_claims(knowledge) + _drop_notes(knowledge, sizes)
+    done.records += _drop_marks(knowledge, sizes) + _drop_sweeps(knowledge, sizes)
+    done.records += _drop_claims(knowledge) + _drop_notes(knowledge, sizes)
     done.temporaries = remove_temporaries(repository.storage)
     return done
 
@@ -127,6 +128,14 @@ def _drop_marks(knowledge: Knowledge, sizes: dict[str, int]) -> int:
         for note in knowledge.marks
         if not set(note.record.packs) & set(sizes) and not set(note.record.claims) & claims
     ]
+    for name in gone:
+        knowledge.repository.storage.delete(name)
+    return len(gone)
+
+
+def _drop_sweeps(knowledge: Knowledge, sizes: dict[str, int]) -> int:
+    """What interrupted sweeps left, once none of their packs is there: no pack's name ever comes back."""
+    gone = [note.name for note in knowledge.sweeps if not set(note.record.packs) & set(sizes)]
     for name in gone:
         knowledge.repository.storage.delete(name)
     return len(gone)
