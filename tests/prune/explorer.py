@@ -7,7 +7,7 @@ such class is run: the search is depth first with sleep sets (Godefroid, "Partia
 
 ``explore`` runs all classes; ``switches`` runs every order with at most so many changes of turn, for actors
 that do too much for that. Both start from a fresh copy of the same storage each time. While they run, the
-clock stands still and random bytes are the same for the same actor each time: else no order could be repeated.
+clock stands still and random bytes are the same for the same actor each time: an order can be repeated.
 """
 
 from __future__ import annotations
