@@ -237,10 +237,10 @@ class _Run:
 
     def with_kit(self, outcome: Outcome[BackupReport], started: float) -> Outcome[BackupReport]:
         """The snapshot is safe; now what a bare machine needs to bring it back."""
-        if self.request.kit and "://" not in self.repository.storage.location:
+        if self.request.kit:
             from zitcache.tasks.backup.kit import keep_kit_of
 
-            outcome.data.kit = keep_kit_of(self.repository.storage.location, self.cache, self.session)
+            outcome.data.kit = keep_kit_of(self.repository.storage, self.cache, self.session)
             outcome.data.seconds = time.monotonic() - started
             outcome.warnings = self.session.warnings
         return outcome
