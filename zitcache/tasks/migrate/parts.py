@@ -28,6 +28,7 @@ BLOCK = 4096
 """What offsets, lengths and memory are multiples of for ``O_DIRECT``: enough for every disk in use."""
 
 _O_DIRECT = getattr(os, "O_DIRECT", 0)
+_SECTOR = 512  # what st_blocks counts
 _REFUSALS = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS}
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
 
@@ -137,7 +138,9 @@ class Part:
         self._compare = found.st_size > 0 and found.st_blocks > 0
         if found.st_size > size:
             os.ftruncate(self._fd, size)
-        reserve(self._fd, size)
+        if found.st_blocks * _SECTOR < size:
+            # Not again where it is reserved: XFS wants the whole length to be free once more.
+            reserve(self._fd, size)
         if self._compare:
             drop_cached(self._fd, 0, 0)
         if _O_DIRECT and size >= BLOCK:

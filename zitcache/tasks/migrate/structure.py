@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from zitcache.errors import from_os_error
 from zitcache.machine.files import remove_tree, temporary_name
-from zitcache.tasks.migrate.journal import Done
 from zitcache.tasks.migrate.listing import Entry, Kind, Listing
 from zitcache.tasks.migrate.metadata import Metadata
 from zitcache.tasks.migrate.names import (
@@ -83,11 +82,11 @@ def settle_directories(listing: Listing, target: Path, metadata: Metadata) -> No
     _settle(target, listing.root, metadata)
 
 
-def remove_surplus(listing: Listing, target: Path, finished: Mapping[str, Done]) -> list[str]:
+def remove_surplus(listing: Listing, target: Path, placed: Collection[str]) -> list[str]:
     """Take away what is in ``target`` but not in ``listing``; returns the paths that were kept as leftovers.
 
-    Parts, and files that an earlier run copied, are removed: the cache has them no longer. Anything else is
-    moved to :data:`~zitcache.tasks.migrate.names.LEFTOVERS_NAME`, never deleted.
+    Parts, and what was ``placed`` there from the cache, are removed: the cache has it no longer. Anything
+    else is moved to :data:`~zitcache.tasks.migrate.names.LEFTOVERS_NAME`, never deleted.
     """
     kept: list[str] = []
     pending = [""]
@@ -106,9 +105,9 @@ def remove_surplus(listing: Listing, target: Path, finished: Mapping[str, Done])
             elif path in listing.entries:
                 if is_directory and listing.entries[path].kind is Kind.DIRECTORY:
                     pending.append(path + "/")
-            elif path in finished and not is_directory:
+            elif path in placed and not is_directory:
                 (target / path).unlink()
-            elif is_directory and _is_bare(target / path):
+            elif is_directory and _is_ours(target, path, placed):
                 remove_tree(target / path)
             else:
                 set_aside(target, path)
@@ -125,11 +124,14 @@ def set_aside(target: Path, path: str) -> None:
     os.rename(target / path, place)
 
 
-def _is_bare(directory: Path) -> bool:
-    """Whether there are but directories and our parts in it."""
-    return all(
-        name.startswith((PART_PREFIX, LINK_PREFIX)) for _, _, names in os.walk(directory) for name in names
-    )
+def _is_ours(target: Path, path: str, placed: Collection[str]) -> bool:
+    """Whether in that directory are but directories, our parts, and what was placed from the cache."""
+    for folder, _, names in os.walk(target / path):
+        here = os.path.relpath(folder, target)
+        for name in names:
+            if not name.startswith((PART_PREFIX, LINK_PREFIX)) and os.path.join(here, name) not in placed:
+                return False
+    return True
 
 
 def _make_symlink(path: Path, text: str) -> None:

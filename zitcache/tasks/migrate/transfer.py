@@ -68,6 +68,7 @@ class Transfer:
         self._metadata = Metadata(source, session)
         self._from_memory = 0
         self._kept: list[str] = []
+        self._placed: set[str] = set()
         self.listing: Listing
 
     @property
@@ -94,7 +95,9 @@ class Transfer:
         self.destination.check()
         try:
             make_links(self.listing, self.target, self._texts, self._metadata)
-            self._kept += remove_surplus(self.listing, self.target, self._journal.done | self.finished)
+            placed = {*self._placed, *self._journal.done, *self.finished}
+            self._kept += remove_surplus(self.listing, self.target, placed)
+            self._placed.update(self.listing.entries)
             settle_directories(self.listing, self.target, self._metadata)
             self.destination.sync()
         except OSError as error:
