@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zitcache.cli.options import DryRun, command
+from zitcache.cli.options import REPOSITORY, DryRun, command
 from zitcache.cli.runner import run
 from zitcache.ui.output import OutputOptions
 from zitcache.ui.render.copy import render_copy
@@ -28,9 +28,11 @@ def copy(
     output: OutputOptions,
     *,
     source: Annotated[
-        str, typer.Argument(metavar="FROM", help="The repository to read.", show_default=False)
+        str, typer.Argument(metavar="FROM", help="The repository to read.", show_default=False), REPOSITORY
     ],
-    to: Annotated[str, typer.Argument(metavar="TO", help="The repository to add to.", show_default=False)],
+    to: Annotated[
+        str, typer.Argument(metavar="TO", help="The repository to add to.", show_default=False), REPOSITORY
+    ],
     snapshot: Annotated[
         list[str] | None,
         typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, get_annotations
@@ -55,6 +56,11 @@ _CONNECTION: dict[str, Any] = {
     ],
 }
 
+_NO_METADATA_CACHE = Annotated[
+    bool,
+    typer.Option("--no-metadata-cache", help="In S3: keep no copy of index and snapshots on this machine."),
+]
+
 _SHARED: dict[str, tuple[Any, Any]] = {
     "json": (Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")], False),
     "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")], False),
@@ -100,6 +106,9 @@ def command(examples: str) -> Callable[[Callable[..., int]], Callable[..., int]]
             shared = {name: given.pop(name) for name in _SHARED}
             shared["color"] = _color(shared["color"])
             chosen = {name: given.pop(name) for name in connection}
+            if places and given.pop("no_metadata_cache"):
+                # For this process and those that it starts.
+                os.environ["ZITCACHE_METADATA_CACHE"] = "off"
             if any(chosen.values()):
                 given |= _connected({name: given[name] for name in places}, chosen)
             return function(OutputOptions(**shared), **given)
@@ -113,6 +122,10 @@ def command(examples: str) -> Callable[[Callable[..., int]], Callable[..., int]]
             Parameter(name, kind, annotation=annotation, default=None)
             for name, annotation in connection.items()
         ]
+        if places:
+            parameters.append(
+                Parameter("no_metadata_cache", kind, annotation=_NO_METADATA_CACHE, default=False)
+            )
         parameters += [
             Parameter(name, kind, annotation=annotation, default=default)
             for name, (annotation, default) in _SHARED.items()

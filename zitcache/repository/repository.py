@@ -156,6 +156,10 @@ class Repository:
         cache = MetadataCache(default_directory(), config.id)
         return cls(CachedStorage(storage, cache), config, cache)
 
+    def over(self, storage: Storage) -> Repository:
+        """The same repository seen through ``storage``, which wraps that of this one."""
+        return Repository(storage, self.config, self._cache)
+
     # -- index --------------------------------------------------------------------------------------
 
     @property

@@ -20,7 +20,7 @@ def open_for_deleting(flag: str | None, session: Session) -> tuple[Repository, R
     """The repository that is meant, over a storage that lives on its reserve where the disk is full."""
     opened = open_repository(flag, session)
     storage = ReserveStorage(opened.storage)
-    return Repository(storage, opened.config), storage
+    return opened.over(storage), storage
 
 
 def require_deletable(repository: Repository) -> None:
