@@ -53,7 +53,7 @@ class Ends:
     @property
     def is_linked(self) -> bool:
         """Whether the old path is a symlink that leads to the target."""
-        return self.source.is_symlink() and os.path.realpath(self.source) == os.path.realpath(self.target)
+        return os.path.islink(self.source) and os.path.realpath(self.source) == os.path.realpath(self.target)
 
 
 def choose_ends(text: str | None, cache: str | None, session: Session) -> Ends:
@@ -88,7 +88,7 @@ def _rename_under_way(text: str | None, cache: str | None, session: Session) -> 
         return None
     typed = Path(os.path.abspath(os.path.expanduser(text)))
     typed = Path(os.path.realpath(typed.parent), typed.name)
-    if not typed.is_symlink() or not Path(os.readlink(typed)).name.startswith(OLD_PREFIX):
+    if kind_at(typed) != "symlink" or not Path(os.readlink(typed)).name.startswith(OLD_PREFIX):
         return None
     tree = Path(os.readlink(typed))
     renamed = kind_at(tree) == "directory"
@@ -154,7 +154,7 @@ def migrated_ends(text: str | None, cache: str | None, session: Session) -> Ends
 
 def _undo_under_way(ends: Ends) -> Plan | None:
     for place in (ends.source, ends.old):
-        if not place.is_symlink() and (plan := read_plan(place)) and plan.direction == "back":
+        if not os.path.islink(place) and (plan := read_plan(place)) and plan.direction == "back":
             return plan
     return None
 

@@ -76,7 +76,7 @@ def empty_in_place(source: Path, target: Path, session: Session) -> bool:
     """
     session.progress.stage("Deleting the old copy")
     try:
-        if not source.is_symlink():
+        if not os.path.islink(source):
             _link_entries(source, target)
             if os.path.ismount(source):
                 return False

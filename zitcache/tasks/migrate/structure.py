@@ -24,18 +24,21 @@ from zitcache.tasks.migrate.names import (
 _WHILE_WORKING = 0o700
 
 
-def make_directories(listing: Listing, target: Path) -> None:
+def make_directories(listing: Listing, target: Path, source: Path) -> None:
     """Make every directory of ``listing`` below ``target``, in a state in which it can be filled.
 
     Parents come first, so nothing is ever made through a symlink. What else has such a name is moved to the
-    leftovers. Raises what the disk refuses.
+    leftovers, but for a symlink to the very directory in ``source``. Raises what the disk refuses.
     """
     for entry in listing.of_kind(Kind.DIRECTORY):
         path = target / entry.path
         try:
             status = _lstat(path)
             if status is not None and not stat.S_ISDIR(status.st_mode):
-                set_aside(target, entry.path)
+                if stat.S_ISLNK(status.st_mode) and os.readlink(path) == os.fspath(source / entry.path):
+                    path.unlink()
+                else:
+                    set_aside(target, entry.path)
                 status = None
             if status is None:
                 path.mkdir(mode=_WHILE_WORKING)

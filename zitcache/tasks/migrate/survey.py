@@ -19,11 +19,12 @@ from zitcache.tasks.reading import FileRead, Wanted
 def known_finished(listing: Listing, target: Path, journal: Mapping[str, Done]) -> dict[str, Done]:
     """Files that the journal says were copied and checked, and that both sides still look like then."""
     found: dict[str, Done] = {}
+    lying = _Lying(target)
     for entry in listing.of_kind(Kind.FILE):
         line = journal.get(entry.path)
         if line is None or line.identity != entry.identity:
             continue
-        status = _file_status(target / entry.path)
+        status = lying.status(entry.path)
         if status is not None and (status.st_size, status.st_mtime_ns) == (
             line.copy_size,
             line.copy_mtime_ns,
@@ -34,11 +35,12 @@ def known_finished(listing: Listing, target: Path, journal: Mapping[str, Done]) 
 
 def look_alike(listing: Listing, target: Path, known: Mapping[str, Done]) -> list[Entry]:
     """Files that nothing is known of, but that lie in ``target`` with the same size and time."""
+    lying = _Lying(target)
     return [
         entry
         for entry in listing.of_kind(Kind.FILE)
         if entry.path not in known
-        and (status := _file_status(target / entry.path)) is not None
+        and (status := lying.status(entry.path)) is not None
         and status.st_size == entry.size
         and abs(status.st_mtime_ns - entry.identity.mtime_ns) < 2_000_000_000  # FAT counts in twos
     ]
@@ -79,9 +81,23 @@ def _drop(path: Path) -> None:
         os.close(fd)
 
 
-def _file_status(path: Path) -> os.stat_result | None:
-    try:
-        status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None
+class _Lying:
+    """Files that really lie in the tree: not those seen through a symlink on the way, which may lead back."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.path.realpath(root)
+        self._own: dict[str, bool] = {"": True}
+
+    def status(self, path: str) -> os.stat_result | None:
+        """Of the regular file ``path``; None where there is no such file."""
+        folder = os.path.dirname(path)
+        if folder not in self._own:
+            place = os.path.join(self._root, folder)
+            self._own[folder] = os.path.realpath(place) == place
+        if not self._own[folder]:
+            return None
+        try:
+            status = os.lstat(os.path.join(self._root, path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status if stat.S_ISREG(status.st_mode) else None

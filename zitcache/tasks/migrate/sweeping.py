@@ -22,7 +22,7 @@ def sweep(ends: Ends) -> None:
     parents = [*ends.target.parents[:_PARENTS], ends.source.parent]
     for folder in (ends.target, ends.old, *parents):
         with contextlib.suppress(OSError):
-            if folder.is_symlink() or mount_of(folder).is_network:
+            if os.path.islink(folder) or mount_of(folder).is_network:
                 continue
             for name in os.listdir(folder):
                 maker = maker_of_temporary(name)

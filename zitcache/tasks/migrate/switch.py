@@ -166,7 +166,7 @@ def forget_link_beside(source: Path) -> None:
 
 
 def _drop_link(path: Path) -> None:
-    if path.is_symlink():
+    if os.path.islink(path):
         path.unlink()
 
 

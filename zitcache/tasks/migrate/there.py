@@ -145,7 +145,7 @@ class Migration:
             return
         if previous is not None:
             first = Path(previous.real_source)
-            if first.is_symlink() and os.path.realpath(first) == os.fspath(self.ends.source):
+            if os.path.islink(first) and os.path.realpath(first) == os.fspath(self.ends.source):
                 self.original = first
 
     def _take_numbers(self, marker: MigrationMarker | None) -> None:
@@ -204,7 +204,7 @@ class Migration:
         switched = switch.link(ends)
         if not switched.linked:
             warn_unlinked(ends, switched.reason, session)
-        elif self.original != ends.source and self.original.is_symlink():
+        elif self.original != ends.source and os.path.islink(self.original):
             with contextlib.suppress(OSError):
                 replace_by_symlink(self.original, os.fspath(ends.target))
         return switched

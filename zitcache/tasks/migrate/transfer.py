@@ -79,6 +79,7 @@ class Transfer:
     def begin(self, listing: Listing) -> None:
         """Copy all of ``listing`` that is not in the target. Raises what stops it; the next run goes on."""
         self.listing = listing
+        self._make_way()
         self.finished = known_finished(listing, self.target, self._journal.done)
         self.resumed_bytes += sum(
             entry.size for entry in listing.of_kind(Kind.FILE) if entry.path in self.finished
@@ -167,13 +168,18 @@ class Transfer:
     # -- within ---------------------------------------------------------------------------------------
 
     def _bring(self) -> None:
-        clear_the_way(self.listing, self.target)
-        make_directories(self.listing, self.target)
+        self._make_way()
         pending = self._pending(self.listing)
         self._session.progress.stage(
             "Cloning" if self._clones else "Copying", sum(entry.size for entry in pending)
         )
         self.bring(self.source, pending)
+
+    def _make_way(self) -> None:
+        """Every directory, and nothing else in the place of a file."""
+        self.destination.check()
+        make_directories(self.listing, self.target, self.source)
+        clear_the_way(self.listing, self.target)
 
     def _pending(self, listing: Listing) -> list[Entry]:
         """Files that the target does not have as they are now."""
