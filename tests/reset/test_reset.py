@@ -229,6 +229,27 @@ def test_several_candidates_the_newest_is_taken_and_the_rest_listed(machine: Mac
     assert machine.run(f"readlink {CACHE}").out == "/data/first\n"
 
 
+def test_naming_a_repository_means_its_cache_and_not_another_one(machine: Machine) -> None:
+    before = backed_up(machine)
+    machine.zitcache("sample", "/root/.cache/modelscope", "--layout", "modelscope-legacy")
+    other = machine.zitcache("migrate", "/data/two", "--cache", "/root/.cache/modelscope", "--yes")
+    assert other.code == 0, other.err
+    machine.reset()
+    ran = recovered(machine, "sh /data/zitcache/kit/recover.sh")
+    assert ran.data["action"] == "restored" and ran.data["repository"] == "/data/zitcache"
+    assert contents(machine) == before
+    rows = [(row["kind"], row["chosen"]) for row in ran.data["candidates"]]
+    assert sorted(rows) == [("cache", False), ("snapshot", True)]
+
+
+def test_a_cache_that_is_alive_is_linked_whichever_kit_is_run(machine: Machine) -> None:
+    before = backed_up(machine)
+    assert machine.zitcache("migrate", "/data/moved", "--yes", environment=SET).code == 0
+    machine.reset()
+    ran = recovered(machine, "sh /data/zitcache/kit/recover.sh")
+    assert ran.data["action"] == "relinked" and contents(machine) == before
+
+
 def test_two_caches_of_one_machine_both_come_back(machine: Machine) -> None:
     with_sample(machine)
     machine.zitcache("sample", "/root/.cache/modelscope", "--layout", "modelscope-legacy")

@@ -48,7 +48,7 @@ def bring_machine_back(
     there is nothing, and what restoring a snapshot raises.
     """
     survey = look_around(request.place, configured, session)
-    if survey.alive:
+    if survey.alive and not survey.prefers_snapshot:
         return _relink(request, survey, session, started)
     for cache in survey.caches:
         session.warn("migrated-cache-dead", f"The migrated cache {cache.path} is not used: {cache.problem}.")

@@ -1,8 +1,8 @@
 """What there is to bring back on the mounted disks, and which of it is taken.
 
-Order: a migrated cache that is alive before any snapshot, what lies at a place that the user named before
-what was found, then the newest. What another user could have put there is listed and not taken, unless its
-place was named.
+Order: a migrated cache that is alive before any snapshot (but not before one of another cache at a place that
+the user named), what lies at a named place before what was found, then the newest. What another user could
+have put there is listed and not taken, unless its place was named.
 """
 
 from __future__ import annotations
@@ -57,6 +57,21 @@ class Survey:
         usable = [cache for cache in self.caches if cache.alive]
         newest = sorted(usable, key=lambda cache: cache.marker.time, reverse=True)
         return sorted(newest, key=lambda cache: not is_named(cache.path, self.places))
+
+    @property
+    def prefers_snapshot(self) -> bool:
+        """Whether the place that the user named holds a snapshot of a cache that is alive nowhere.
+
+        A living cache elsewhere that is the very one of the snapshot is better: it only has to be linked.
+        """
+        named = next((choice for choice in self.choices if choice.named), None)
+        if named is None or any(is_named(cache.path, self.places) for cache in self.alive):
+            return False
+        taken_of = named.snapshot.record.real_cache
+        return all(
+            taken_of not in (cache.marker.real_source, cache.marker.real_target, str(cache.path))
+            for cache in self.alive
+        )
 
     def listed(self, chosen: FoundCache | SnapshotChoice) -> list[Candidate]:
         """All candidates for the report, the chosen one first."""
