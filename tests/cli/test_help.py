@@ -41,7 +41,7 @@ def test_commands_on_a_repository_take_r(zitcache, command: str) -> None:
 
 def test_the_help_of_the_program_lists_every_command(zitcache) -> None:
     out = zitcache("--help").out
-    assert out.startswith("Examples:\n  zitcache init")
+    assert out.startswith("Examples:\n  zitcache doctor")
     for command, line in CATALOG.items():
         assert command in out and line in out
 

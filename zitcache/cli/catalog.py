@@ -6,6 +6,10 @@ The module of a command has its name: ``zitcache.cli.backup`` holds the function
 from __future__ import annotations
 
 GROUPS: dict[str, dict[str, str]] = {
+    "Start here": {
+        "doctor": "See what a reset would take, and what to do about it.",
+        "migrate": "Move the cache to a data disk; the old path keeps working.",
+    },
     "Backup": {
         "init": "Create a repository on a data disk.",
         "backup": "Put a snapshot of the model cache into a repository.",
@@ -24,7 +28,6 @@ GROUPS: dict[str, dict[str, str]] = {
         "repair": "Mend a repository: index, broken packs, lost blobs.",
     },
     "Cache": {
-        "migrate": "Move the cache to a data disk; the old path keeps working.",
         "models": "List the models in the cache.",
         "checksum": "Fingerprint every file of the cache.",
         "verify": "Find damaged files in the cache, and repair them.",
@@ -44,9 +47,6 @@ GROUPS: dict[str, dict[str, str]] = {
     "Practice": {
         "sample": "Make a small real model cache to try things on.",
         "drill": "Rehearse the loss: backup, wipe, restore, verify, timed.",
-    },
-    "Help": {
-        "doctor": "See what a reset would take, and what to do about it.",
     },
 }
 

@@ -29,7 +29,7 @@ def zitcache(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    """Keep a 32 GB model cache alive: back it up, restore it, verify it.
+    """Keep a 32 GB model cache alive: move it, back it up, restore it, prove it.
 
     Options go after the command: zitcache COMMAND --help lists them.
     """

@@ -23,10 +23,11 @@ CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_
 ParsingError: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 
 GROUP_EXAMPLES = """
-zitcache init /data/zitcache       make a repository on a data disk, once
-zitcache backup                    put a snapshot of the model cache into it
-zitcache restore                   after the reset: bring everything back
-zitcache verify                    which file is damaged, and how
+zitcache doctor                           what would a reset take, and what to do
+zitcache migrate /data/modelscope_cache   move the cache off the system disk
+zitcache backup                           keep a snapshot; nightly, see schedule
+zitcache restore                          after the reset: bring everything back
+zitcache verify --generate                prove that the weights load and draw
 """
 
 
