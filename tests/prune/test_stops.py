@@ -45,7 +45,7 @@ def content(name: str) -> bytes:
 
 
 class Scene:
-    """Eighteen nights. Three snapshots were forgotten long ago, one just now; there is an unfinished backup."""
+    """Eighteen nights. Three snapshots were forgotten long ago, one just now; one backup is unfinished."""
 
     def __init__(self) -> None:
         base = new_storage()

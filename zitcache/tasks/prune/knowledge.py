@@ -35,6 +35,8 @@ from zitcache.repository.notes import (
     load_losses,
     lost_blobs,
 )
+from zitcache.repository.objects import OBJECT_ID
+from zitcache.repository.pack import FOLDER as PACK_FOLDER
 from zitcache.repository.records import SnapshotRecord
 from zitcache.repository.repository import Repository
 from zitcache.tasks.prune.errors import PruneRefused
@@ -201,8 +203,10 @@ def _load_snapshot(repository: Repository, snapshot_id: str) -> SnapshotRecord |
 def _read_needs(knowledge: Knowledge, session: Session) -> None:
     repository = knowledge.repository
     index = repository.index
-    for info in repository.storage.list("packs"):
+    for info in repository.storage.list(PACK_FOLDER):
         pack_id = info.name.rpartition("/")[2]
+        if not OBJECT_ID.fullmatch(pack_id):
+            continue  # not ours, whatever it is
         knowledge.sizes[pack_id], knowledge.modified[pack_id] = info.size, info.modified
     index.forget_packs([pack for pack, size in index.packs.items() if knowledge.sizes.get(pack) != size])
     needs = Needs(repository)
