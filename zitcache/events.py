@@ -62,6 +62,10 @@ class Cancel:
     def __bool__(self) -> bool:
         return self._event.is_set()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for that long at most; whether stopping was asked for. For tasks that have nothing to do."""
+        return self._event.wait(seconds)
+
     def check(self) -> None:
         """Raise :class:`~zitcache.errors.Interrupted` when stopping was asked for."""
         if self._event.is_set():

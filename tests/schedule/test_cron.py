@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zitcache.errors import UsageError
-from zitcache.schedule.cron import BLOCK_BEGIN, BLOCK_END, system_file, user_block, with_block, without_block
+from zitcache.schedule.cron import (
+    BLOCK_BEGIN,
+    BLOCK_END,
+    Tools,
+    system_file,
+    user_block,
+    with_block,
+    without_block,
+)
 from zitcache.schedule.jobs import Installation, example
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +33,10 @@ def test_the_system_file_has_what_cron_does_not_give() -> None:
     text = system_file(example())
     assert text.endswith("\n")
     assert all(f"\n{name}=" in text for name in ("SHELL", "PATH", "HOME"))
-    job = text.splitlines()[-1]
-    assert job.startswith("0 2 * * * root /")
-    assert "flock -n" in job
+    night, missed = text.splitlines()[-2:]
+    assert night.startswith("0 2 * * * root /")
+    assert "flock -n" in night and "--if-missed" not in night
+    assert missed.startswith("17 * * * * root /") and "--if-missed '0 2 * * *'" in missed
 
 
 def test_a_percent_sign_is_no_line_break() -> None:
@@ -61,7 +70,7 @@ def test_a_second_run_does_not_start_while_the_first_runs(tmp_path: Path) -> Non
     program.write_text(f"#!/bin/sh\necho run >>{tmp_path}/runs\nsleep 1\n")
     program.chmod(0o755)
     job = Installation(program=(str(program),), repository="/d", user="me", home=str(tmp_path))
-    command = system_file(job, lock=shutil.which("flock")).splitlines()[-1].split(" ", 6)[6]
+    command = system_file(job, Tools(flock=shutil.which("flock"), nice=None)).splitlines()[-1].split(" ", 6)[6]
     first = subprocess.Popen(["sh", "-c", command])
     while not (tmp_path / "runs").exists():
         assert first.poll() is None or (tmp_path / "runs").exists()

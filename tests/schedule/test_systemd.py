@@ -88,7 +88,7 @@ def test_a_unit_may_do_little(tmp_path: Path, unit: str) -> None:
 def test_only_the_repository_and_the_scratch_place_can_be_written() -> None:
     text = unit_files(example())["zitcache-backup.service"]
     assert "ProtectSystem=strict" in text and "ProtectHome=read-only" in text
-    assert "ReadWritePaths=-/data/zitcache -/data/zitcache-drill\n" in text
+    assert "ReadWritePaths=-/data/zitcache -/data/zitcache-drill -/data/zitcache-proofs\n" in text
 
 
 def test_nothing_is_written_into_an_empty_mount_point() -> None:

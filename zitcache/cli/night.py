@@ -40,6 +40,12 @@ def night(
     ] = None,
     skip: Annotated[str | None, typer.Option("--skip", metavar="STEPS", help="All but these.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what is not due yet.")] = False,
+    if_missed: Annotated[
+        str | None,
+        typer.Option(
+            "--if-missed", metavar="TIMES", help='Only if one of these times was missed: "0 2 * * *".'
+        ),
+    ] = None,
     wait: Annotated[
         str | None,
         typer.Option("--wait", metavar="TIME", help="So long for another night that is running: 6h."),
@@ -68,6 +74,7 @@ def night(
             force=force,
             dry_run=dry_run,
             test=test,
+            if_missed=if_missed,
             wait_seconds=parse_time_span("--wait", wait) if wait is not None else 0.0,
         )
         return night(request, session)

@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +46,17 @@ def calls(line: str) -> list[tuple[int, int]]:
             first = words[number - 1]
         found.append((first.start, word.end))
     return found
+
+
+def missing_programs(lines: Iterable[str]) -> list[str]:
+    """Programs that lines of crontabs or units call by a full path that leads nowhere, each once."""
+    found: dict[str, None] = {}
+    for line in lines:
+        for start, end in calls(line):
+            program = shlex.split(line[start:end])[-1]
+            if program.startswith("/") and not Path(program).exists():
+                found[program] = None
+    return list(found)
 
 
 def essence(line: str) -> str:

@@ -32,6 +32,7 @@ _PREFIX = "zitcache"
 _TIMEOUT_SECONDS = 10
 _MAX_FILES = 64
 _MAX_TEXT = 64 << 10
+_NO_CRONTAB = ("no crontab for", "no such file")
 _BLOCK = ("# >>> zitcache schedule >>>", "# <<< zitcache schedule <<<")
 _CRON_TIME = re.compile(r"\s*(?:@[a-z]+|(?:[0-9*][^\s]*\s+){4}[^\s]+)\s+\S", re.IGNORECASE)
 _CRON_NAME = re.compile(r"zitcache[A-Za-z0-9_-]{0,120}")  # cron itself ignores names with a dot
@@ -113,7 +114,10 @@ def runs_zitcache(line: str) -> bool:
 
 
 def read_crontab() -> str | None:
-    """The crontab of this user; None where there is no program ``crontab`` or it does not answer."""
+    """The crontab of this user, "" if there is none yet.
+
+    None where there is no program ``crontab`` or it does not answer: that is not an empty crontab.
+    """
     program = _crontab_program()
     if program is None:
         spool = _spool()
@@ -122,7 +126,10 @@ def read_crontab() -> str | None:
         found = subprocess.run([program, "-l"], capture_output=True, timeout=_TIMEOUT_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.decode(errors="surrogateescape") if found.returncode == 0 else ""
+    if found.returncode == 0:
+        return found.stdout.decode(errors="surrogateescape")
+    said = found.stderr.decode(errors="replace").lower()
+    return "" if any(words in said for words in _NO_CRONTAB) else None
 
 
 def write_crontab(text: str) -> None:
@@ -169,7 +176,11 @@ def _arm_crontab(lines: list[str], adapt: Callable[[str], str], dry_run: bool) -
     jobs = [line for line in lines if _is_own_job(line)]
     if not jobs:
         return []
-    present = read_crontab() or ""
+    present = read_crontab()
+    if present is None:
+        if _crontab_program() is not None:
+            raise OSError(5, "the crontab could not be read, so nothing was added to it", "crontab")
+        present = ""  # writing it says that there is no such program
     known = {essence(line) for line in present.splitlines() if _is_own_job(line)}
     has_block = any(line.strip() == _BLOCK[0] for line in present.splitlines())
     wanted: list[str] = []

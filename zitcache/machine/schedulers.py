@@ -17,6 +17,7 @@ PROC = Path("/proc")
 SYSTEMD = Path("/run/systemd/system")
 """Exists exactly where systemd is the init: ``sd_booted(3)``."""
 
+_OWN_NAMES = frozenset({"zitcache", "zitcache.pyz", "run.py"})
 _CRON_DAEMONS = frozenset({"cron", "crond", "fcron", "cronie", "supercronic", "anacron", "busybox-crond"})
 
 
@@ -82,12 +83,10 @@ def _program(words: list[str]) -> str:
 
 
 def _is_own_daemon(words: list[str]) -> bool:
-    """``zitcache schedule run`` as a program, or ``python -m zitcache schedule run``."""
-    for index, word in enumerate(words[:4]):
-        if word.rpartition("/")[2] in {"zitcache", "zitcache.pyz"} and words[index + 1 : index + 3] == [
-            "schedule",
-            "run",
-        ]:
+    """``zitcache schedule run`` as a program, ``python -m zitcache schedule run``, or from a kit."""
+    for index, word in enumerate(words[:8]):
+        name, after = word.rpartition("/")[2], words[index + 1 : index + 3]
+        if name in _OWN_NAMES and after == ["schedule", "run"]:
             return True
     return False
 

@@ -13,22 +13,30 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zitcache.errors import Locked, from_os_error
 from zitcache.schedule.times import CronTimes
 
-STOP_SECONDS = 1.5
+if TYPE_CHECKING:
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+STOP_SECONDS = 1.2
 LOCK_NAME = "scheduler.lock"
+_JOB = "night"
+_POLL_SECONDS = 1.0
+_JUMP_SECONDS = 5.0
 
 
 class Daemon:
     """Runs ``command`` at the given times until it is told to stop.
 
-    ``last_run``: when it last ran, for catching up. ``say``: receives one line for each thing that happens.
-    ``stopped``: asked now and then whether to stop; for a caller that handles the signals itself.
+    ``missed``: whether a night is to be made up for at the start. ``say``: receives one line for each thing
+    that happens. ``wait``: waits so many seconds at most and says whether to stop; for a caller that handles
+    the signals itself.
     """
 
     def __init__(
@@ -36,44 +44,45 @@ class Daemon:
         command: Sequence[str],
         times: CronTimes,
         *,
-        last_run: Callable[[], datetime | None],
+        missed: Callable[[], bool],
         say: Callable[[str], None],
-        stopped: Callable[[], bool] = lambda: False,
+        wait: Callable[[float], bool] | None = None,
     ) -> None:
         self._command = list(command)
         self._times = times
-        self._last_run = last_run
+        self._missed = missed
         self._say = say
-        self._stopped = stopped
         self._stopping = threading.Event()
+        self._wait = wait or self._stopping.wait
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        """Block until stopped. A night that should have run since ``last_run`` is made up for at once."""
+        """Block until stopped. A night that should have run is made up for at once."""
         from apscheduler.schedulers.background import BackgroundScheduler
 
         scheduler = BackgroundScheduler()
         scheduler.add_job(
             self.run_once,
             self._times.trigger(),
-            id="night",
+            id=_JOB,
             misfire_grace_time=None,
             coalesce=True,
-            max_instances=1,
+            max_instances=2,  # the second one says why it does not run
         )
-        if self.missed():
+        if self._missed():
             self._say("The last night was missed: running it now.")
             scheduler.add_job(self.run_once, id="missed", misfire_grace_time=None)
         scheduler.start()
         try:
-            job = scheduler.get_job("night")
-            if job is not None and job.next_run_time is not None:
-                self._say(f"Next run: {job.next_run_time:%Y-%m-%d %H:%M %Z}. Stop with Ctrl-C.")
-            while not self._stopping.wait(0.2):
-                if self._stopped():
-                    self._stopping.set()
+            self._say_next(scheduler)
+            clock = _WallClock()
+            while not self._wait(_POLL_SECONDS):
+                moved = clock.moved()
+                if moved:
+                    self._after_a_jump(scheduler, moved)
         finally:
+            self._stopping.set()
             self._end_child()
             scheduler.shutdown(wait=True)
 
@@ -81,17 +90,10 @@ class Daemon:
         """Let :meth:`run` return; the night that is running is asked to stop and keeps what it has done."""
         self._stopping.set()
 
-    def missed(self) -> bool:
-        """Whether a time has passed since the last run; never so before the first run, which has its time."""
-        last = self._last_run()
-        if last is None:
-            return False
-        due = self._times.next_after(last)
-        return due is not None and due <= datetime.now().astimezone()
-
     def run_once(self) -> None:
         """Run the command and wait for it. One at a time: a second call while one runs does nothing."""
         if not self._lock.acquire(blocking=False):
+            self._say("The last night is still running: this one is left out.")
             return
         try:
             if self._stopping.is_set():
@@ -100,16 +102,32 @@ class Daemon:
             try:
                 # A session of its own: Ctrl-C in the terminal reaches it through us, once.
                 self._child = subprocess.Popen(
-                    self._command, stdin=subprocess.DEVNULL, start_new_session=True
+                    self._command, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/"
                 )
             except OSError as error:
                 self._say(f"The night could not be started: {error.strerror or error}.")
                 return
-            code = self._child.wait()
-            self._say(f"The night ended with exit code {code}.")
+            self._say(_ended(self._child.wait()))
         finally:
             self._child = None
             self._lock.release()
+
+    def _say_next(self, scheduler: BackgroundScheduler) -> None:
+        job = scheduler.get_job(_JOB)
+        if job is not None and job.next_run_time is not None:
+            self._say(f"Next run: {job.next_run_time:%Y-%m-%d %H:%M %Z}. Stop with Ctrl-C.")
+
+    def _after_a_jump(self, scheduler: BackgroundScheduler, seconds: float) -> None:
+        """The machine slept, or its clock was set. APScheduler counts on a clock that does neither.
+
+        Forwards, a night that should have come by now is due. Backwards, the next one may be years ahead.
+        """
+        if seconds > 0:
+            scheduler.wakeup()
+        else:
+            scheduler.reschedule_job(_JOB, trigger=self._times.trigger())
+            self._say("The clock was set back.")
+            self._say_next(scheduler)
 
     def _end_child(self) -> None:
         child = self._child
@@ -117,11 +135,33 @@ class Daemon:
             return
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(STOP_SECONDS + 1)
+            child.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             # Repositories withstand this anywhere.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
+
+
+class _WallClock:
+    """Tells when the wall clock and the time that a process lives come apart."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def moved(self) -> float:
+        """Seconds by which the clock was moved since the last call; 0 for less than :data:`_JUMP_SECONDS`."""
+        offset = time.time() - time.monotonic()
+        moved = offset - self._offset
+        if abs(moved) < _JUMP_SECONDS:
+            return 0.0
+        self._offset = offset
+        return moved
+
+
+def _ended(code: int) -> str:
+    if code < 0:
+        return f"The night was killed by signal {-code}."
+    return f"The night ended with exit code {code}."
 
 
 @contextlib.contextmanager

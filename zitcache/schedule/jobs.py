@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from zitcache.schedule.times import CronTimes, parse_times
 
 DEFAULT_AT = "0 2 * * *"
 PROOF_AT = "30 4 1 * *"
+HOURLY_AT = "17 * * * *"
 UNIT_PREFIX = "zitcache-"
 JOB_NAMES = ("backup", "check", "proof")
+PATIENCE = "12h"
+"""How long a night of one unit waits for that of another: timers that come late come at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +84,20 @@ def night_jobs(installation: Installation) -> list[Job]:
         Job(
             "backup",
             "Nightly backup of the model cache",
-            ("night", "--only", "backup,forget,prune,report", *installation.options),
+            ("night", "--only", "backup,forget,prune,report", "--wait", PATIENCE, *installation.options),
             installation.at,
         ),
         Job(
             "check",
             "Nightly check of the snapshots, and a drill each month",
-            ("night", "--only", "check,drill,report", *installation.options),
+            ("night", "--only", "check,drill,report", "--wait", PATIENCE, *installation.options),
             installation.at,
             after="backup",
         ),
         Job(
             "proof",
             "Monthly proof that the model weights load and draw",
-            ("night", "--only", "proof,report", *installation.options),
+            ("night", "--only", "proof,report", "--wait", PATIENCE, *installation.options),
             parse_times(PROOF_AT),
             needs_gpu=True,
             after="check",
@@ -107,6 +108,12 @@ def night_jobs(installation: Installation) -> list[Job]:
 def whole_night(installation: Installation) -> Job:
     """Everything in one command, for cron and for our own daemon."""
     return Job("night", "Nightly care of the model cache", ("night", *installation.options), installation.at)
+
+
+def missed_night(installation: Installation) -> Job:
+    """Makes up for a night that the machine was off for: cron does not. Nothing to do costs little."""
+    words = ("night", "--if-missed", installation.at.text, *installation.options)
+    return Job("missed", "The night that did not come", words, parse_times(HOURLY_AT))
 
 
 def command_line(installation: Installation, job: Job) -> list[str]:
@@ -123,9 +130,5 @@ def example() -> Installation:
         options=("--repo", repository, "--cache", cache),
         cache=cache,
         scratch="/data/zitcache-drill",
+        writable=("/data/zitcache-proofs",),
     )
-
-
-def absolute_paths(words: Sequence[str]) -> bool:
-    """Whether the program is named by an absolute path: cron and systemd have hardly a ``PATH``."""
-    return bool(words) and Path(words[0]).is_absolute()

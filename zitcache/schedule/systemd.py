@@ -49,10 +49,15 @@ def service(installation: Installation, job: Job, *, system: bool = True) -> str
         f"ExecStart={words}",
         f"Environment={_word('HOME=' + installation.home)}",
         *(f"Environment={_word(f'{name}={value}')}" for name, value in installation.environment),
+        *(
+            ["Environment=ZITCACHE_METADATA_CACHE=/var/cache/zitcache"]
+            if installation.is_remote and system
+            else []
+        ),
         "# Credentials of a bucket, if there is one: AWS_ACCESS_KEY_ID=… (mode 0600)",
         "EnvironmentFile=-/etc/zitcache/environment",
         "# An interrupted night goes on where it stopped.",
-        "TimeoutStartSec=12h",
+        "TimeoutStartSec=24h",
         "TimeoutStopSec=15s",
         "Nice=19",
         "IOSchedulingClass=best-effort",

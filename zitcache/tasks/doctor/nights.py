@@ -7,7 +7,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 
-from zitcache.machine.schedule_calls import calls
+from zitcache.machine.schedule_calls import missing_programs
 from zitcache.machine.schedule_entries import ScheduleEntries
 from zitcache.machine.schedulers import Schedulers
 from zitcache.tasks.doctor.facts import Facts
@@ -22,7 +22,7 @@ def check_schedule(facts: Facts) -> Iterator[Check]:
     """An entry without a daemon is worse than none: it looks safe."""
     nights = facts.nights()
     entries, runners = nights.entries, nights.schedulers
-    missing = list(_missing_programs(entries))
+    missing = _missing_programs(entries)
     if missing:
         yield fail(
             _CHECK, f"The schedule calls {named(missing)}, which is not there.", fix=facts.command(*_INSTALL)
@@ -86,16 +86,10 @@ def _waking(entries: ScheduleEntries, runners: Schedulers) -> str | None:
     return None
 
 
-def _missing_programs(entries: ScheduleEntries) -> Iterator[str]:
+def _missing_programs(entries: ScheduleEntries) -> list[str]:
     """Programs that an entry names by a full path that leads nowhere."""
-    lines = [*entries.crontab]
-    for text in [*entries.cron_files.values(), *(unit.text for unit in entries.units)]:
-        lines += text.splitlines()
-    for line in lines:
-        for start, end in calls(line):
-            program = shlex.split(line[start:end])[0]
-            if program.startswith("/") and not os.path.exists(program):
-                yield program
+    texts = [*entries.cron_files.values(), *(unit.text for unit in entries.units)]
+    return missing_programs([*entries.crontab, *(line for text in texts for line in text.splitlines())])
 
 
 def _who_could(runners: Schedulers) -> str:

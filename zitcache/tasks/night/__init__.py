@@ -14,21 +14,24 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from zitcache import __version__
-from zitcache.errors import Exit, Interrupted, UsageError, ZitcacheError
+from zitcache.errors import Exit, Interrupted, Locked, UsageError, ZitcacheError
 from zitcache.events import Outcome, Session
 from zitcache.machine.fstab import unmounted
 from zitcache.repository.repository import Repository
 from zitcache.schedule.history import Run, RunRecord, StepRecord, recent_runs, remember, state_directory
+from zitcache.schedule.times import parse_times
 from zitcache.storage.opening import open_storage
 from zitcache.tasks.configuration import Config
 from zitcache.tasks.locations import chosen_location
 from zitcache.tasks.night.alone import alone
 from zitcache.tasks.night.due import due_steps
+from zitcache.tasks.night.missed import last_began, note_night, was_missed
 from zitcache.tasks.night.report import NightReport, NightStep, described
 from zitcache.tasks.night.steps import STEPS, Context, Done, run_step
 from zitcache.tasks.night.telling import Telling
@@ -59,7 +62,8 @@ _GRAVEST = (
 class NightRequest:
     """``only``/``skip``: names of :data:`~zitcache.tasks.night.steps.STEPS`; a step named in ``only`` still
     waits until it is due, unless ``force``. ``render``: makes the page of the figures. ``test``: tell only.
-    ``wait_seconds``: how long another night may still take.
+    ``wait_seconds``: how long another night may still take. ``if_missed``: the times of nights; only if one
+    of them has passed since the last night.
     """
 
     render: Callable[[ReportData], str]
@@ -71,6 +75,7 @@ class NightRequest:
     dry_run: bool = False
     test: bool = False
     wait_seconds: float = 0.0
+    if_missed: str | None = None
 
 
 def night(request: NightRequest, session: Session) -> Outcome[NightReport]:
@@ -83,18 +88,27 @@ def night(request: NightRequest, session: Session) -> Outcome[NightReport]:
     unknown = [name for name in (*request.only, *request.skip) if name not in STEPS]
     if unknown:
         raise UsageError(f"A night has no step {unknown[0]!r}.", hint=f"The steps are: {', '.join(STEPS)}")
-    loaded = load_config()
-    path, config = loaded or (None, Config())
+    times = parse_times(request.if_missed) if request.if_missed is not None else None
+    path, config = load_config() or (None, Config())
     state = state_directory()
+    if times is not None and not was_missed(
+        times, last_began(request.repository, state), datetime.now().astimezone()
+    ):
+        return _nothing_to_do(session)
     if request.test:
         return Telling(config, path).test(session)
     if request.dry_run:
         return _Night(request, config, state, session).preview()
-    with alone(state, session, request.wait_seconds) as killed:
-        run = _Night(request, config, state, session)
-        if killed is not None:
-            run.remember_killed(killed)
-        return run.run(Telling(config, path))
+    try:
+        with alone(state, session, request.wait_seconds) as killed:
+            run = _Night(request, config, state, session)
+            if killed is not None:
+                run.remember_killed(killed)
+            return run.run(Telling(config, path))
+    except Locked:
+        if times is None:
+            raise
+        return _nothing_to_do(session)  # it is running
 
 
 class _Night:
@@ -154,6 +168,8 @@ class _Night:
         record = self._record()
         for notice in remember(record, self._repository, self._state):
             self._session.warn(notice.code, notice.message, notice.hint)
+        if record.step("backup") is not None:
+            note_night(self._started, self._state)
         if failure is not None:
             telling.stopped(record)
             raise failure
@@ -288,6 +304,11 @@ class _Night:
             dry_run=self._request.dry_run,
         )
         return Outcome(data=report, warnings=self._session.warnings, exit_code=self._exit_code())
+
+
+def _nothing_to_do(session: Session) -> Outcome[NightReport]:
+    report = NightReport(repository=None, steps=[], seconds=0.0, told=True, none_missed=True)
+    return Outcome(data=report, warnings=session.warnings)
 
 
 def _has_freed(done: Done) -> bool:

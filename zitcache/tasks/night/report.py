@@ -22,13 +22,17 @@ class NightStep(msgspec.Struct, kw_only=True):
 
 
 class NightReport(msgspec.Struct, kw_only=True):
-    """``steps`` in order. ``told``: whether everybody who was to be told has been."""
+    """``steps`` in order. ``told``: whether everybody who was to be told has been.
+
+    ``none_missed``: only a missed night was to be made up for, and there was none.
+    """
 
     repository: str | None
     steps: list[NightStep]
     seconds: float
     told: bool
     dry_run: bool = False
+    none_missed: bool = False
 
 
 def described(done: Sequence[StepRecord], skipped: Mapping[str, str]) -> list[NightStep]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from zitcache.errors import ZitcacheError
 from zitcache.events import Outcome, Session
 from zitcache.schedule.daemon import Daemon, only_one
-from zitcache.schedule.history import recent_runs, state_directory
+from zitcache.schedule.history import state_directory
 from zitcache.schedule.times import parse_times
 from zitcache.tasks.configuration import Config
-from zitcache.tasks.locations import open_repository
-from zitcache.tasks.schedule.installing import own_program
+from zitcache.tasks.night.missed import last_began, was_missed
+from zitcache.tasks.schedule.program import absolute, own_program
 from zitcache.tasks.schedule.state import ScheduleReport, remember_times, schedule_state
 from zitcache.tasks.settings import load_config
 
@@ -37,23 +37,20 @@ def run_scheduler(request: RunRequest, session: Session) -> Outcome[ScheduleRepo
     loaded = load_config()
     config = loaded[1] if loaded else Config()
     times = parse_times(request.at or config.schedule.at)
-    options = ["--repo", request.repository] if request.repository else []
-    options += ["--cache", request.cache] if request.cache else []
+    # The night starts in another directory than this process.
+    repository = absolute(request.repository) if request.repository else None
+    options = ["--repo", repository] if repository else []
+    options += ["--cache", absolute(request.cache)] if request.cache else []
     state = state_directory()
+    nice = shutil.which("nice")
+    command = [*([nice, "-n", "19"] if nice else []), *own_program(), "night", *options, "--no-progress"]
 
-    def last_run() -> datetime | None:
-        try:
-            repository = open_repository(request.repository, Session())
-        except ZitcacheError:
-            repository = None  # not mounted, perhaps: the history of this machine is better than none
-        runs = recent_runs(repository, state, 1)
-        return datetime.fromtimestamp(runs[0].record.started).astimezone() if runs else None
+    def missed() -> bool:
+        return was_missed(times, last_began(repository, state), datetime.now().astimezone())
 
-    command = [*own_program(), "night", *options, "--no-progress"]
     with only_one(state):
         remember_times(times)
-        daemon = Daemon(command, times, last_run=last_run, say=_say, stopped=lambda: bool(session.cancel))
-        daemon.run()
+        Daemon(command, times, missed=missed, say=_say, wait=session.cancel.wait).run()
     return Outcome(data=schedule_state(()), warnings=session.warnings)
 
 

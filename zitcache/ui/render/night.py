@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def render_night(report: NightReport, view: View) -> list[str]:
     """One line for each step that ran; what did not run only with ``-v`` or in a dry run."""
+    if report.none_missed:
+        return ["No night was missed."]
     if not report.steps:
         return [view.style.good("Told.") if report.told else view.style.bad("Not everybody could be told.")]
     lines = []

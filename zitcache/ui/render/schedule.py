@@ -28,7 +28,17 @@ def render_schedule(report: ScheduleReport, view: View) -> list[str]:
             lines.append(f"Next: {view.command('schedule', 'install')}")
     lines += [view.style.dim(f"  {printable(entry)}") for entry in report.entries]
     if report.backend == "daemon" and report.armed:
-        lines.append("It ends with this container. In its start command: zitcache schedule run")
+        lines += _until_when(report, view)
     if report.last_run:
         lines.append(f"Last run: {local_time(report.last_run)}, exit code {report.last_exit_code}.")
     return lines
+
+
+def _until_when(report: ScheduleReport, view: View) -> list[str]:
+    """Our own scheduler is a process like any other: say so before somebody counts on it."""
+    command = printable(report.daemon_command or view.command("schedule", "run"))
+    return [
+        view.style.caution("It runs until this machine or container stops; nothing here starts it again."),
+        f"  After a restart: {view.command('schedule', 'install')} (a night that was missed is made up for)",
+        f"  Or put this into the start command of the container: {command}",
+    ]
