@@ -114,9 +114,10 @@ class FaultProxy:
         return S3Server(self.endpoint).place(prefix, **more)
 
     def answer(self, status: int, code: str, *, headers: dict[str, str] | None = None, **rule: Any) -> Rule:
-        """Answer with an error instead of passing the request on."""
+        """Answer with an error (or ``body``) instead of passing the request on."""
         text = rule.pop("text", f"{code} by the fault proxy")
-        return self._add("answer", rule, status=status, code=code, text=text, headers=headers or {})
+        values = {"status": status, "code": code, "text": text, "headers": headers or {}}
+        return self._add("answer", rule, **values, body=rule.pop("body", None))
 
     def cut_request(self, *, after: int, **rule: Any) -> Rule:
         """Break both connections when ``after`` bytes of the request's body have passed."""
@@ -374,6 +375,8 @@ class FaultProxy:
             f"<Code>{values['code']}</Code><Message>{values['text']}</Message>"
             f"{values.get('more', '')}<Resource>{request.path}</Resource></Error>"
         ).encode()
+        if values["body"] is not None:
+            body = values["body"]
         expects = "expect" in request.headers
         if not expects:
             for _ in _body(request, reader):

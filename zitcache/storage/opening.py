@@ -33,4 +33,8 @@ def open_storage(location: str) -> Storage:
         from zitcache.storage.s3.storage import S3Storage
 
         return S3Storage(parse_location(location))
-    raise UsageError(f"{scheme}:// is no kind of storage that zitcache knows: {location}.")
+    # What is behind it is not repeated: it may hold keys that belong elsewhere.
+    raise UsageError(
+        f"{scheme[:20]}:// is no kind of storage that zitcache knows.",
+        hint="A folder, or s3://bucket/prefix; of a server that is not AWS: --endpoint-url https://HOST",
+    )

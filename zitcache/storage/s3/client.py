@@ -182,6 +182,7 @@ class Connection:
             "s3", endpoint_url=endpoint, region_name=self._region, config=config
         )
         client.meta.events.register("before-call.s3.PutObject", self._add_headers)
+        client.meta.events.register("before-call.s3", _keep_region)
         return client
 
     def _add_headers(self, params: dict[str, Any], **_: object) -> None:
@@ -198,6 +199,14 @@ def _endpoint_of_environment(environ: os._Environ[str] | dict[str, str]) -> str 
             except UsageError as error:
                 raise UsageError(f"{name}: {error.message}", hint=error.hint) from None
     return None
+
+
+def _keep_region(params: dict[str, Any], **_: object) -> None:
+    """Make botocore leave redirections to us.
+
+    Its own way asks the bucket for its region, and that question again when it is redirected, without end.
+    """
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _s3_settings(style: str) -> Any:

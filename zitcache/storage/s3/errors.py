@@ -187,7 +187,7 @@ def _of_response(response: Any, secrets: Sequence[str]) -> Answer:
         kind = Kind.AWAY if status >= 500 and status not in _STATUSES else _STATUSES.get(status, Kind.OTHER)
     if region and status == 400 and kind is Kind.OTHER:
         kind = Kind.REGION
-    shown = code if code and not code.isdigit() else f"HTTP {status}"
+    shown = f"HTTP {status}" + (f" {code}" if code and not code.isdigit() else "")
     return Answer(
         kind,
         f"{shown}: {message}" if message else shown,

@@ -9,7 +9,7 @@ import time
 from zitcache.errors import UsageError
 
 _RATE = re.compile(
-    r"(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<prefix>[kmg]?)(?P<binary>i?)(?P<unit>b|bit|bps|)(?:/s|ps)?",
+    r"(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<prefix>[kmg]?)(?P<binary>i?)(?P<unit>bit|bps|b|)(?:/s|ps)?",
     re.IGNORECASE,
 )
 _SMALLEST = 1024
@@ -57,6 +57,6 @@ class RateLimit:
             now = time.monotonic()
             begin = max(now - _BURST_SECONDS, self._free_at)
             self._free_at = begin + byte_count / self._rate
-            wait = self._free_at - now - _BURST_SECONDS
+            wait = self._free_at - now
         if wait > 0:
             time.sleep(wait)

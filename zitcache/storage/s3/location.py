@@ -143,7 +143,7 @@ def _parameters(query: str) -> dict[str, str]:
         if name not in PARAMETERS:
             raise _unknown(name)
         if name in values and values[name] != value:
-            raise UsageError(f"{name} is given twice in the place of the repository.")
+            raise UsageError(f"{name} is given twice in the place of the repository.", hint="Give it once.")
         if value:
             values[name] = value
     return values

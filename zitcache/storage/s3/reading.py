@@ -86,13 +86,13 @@ class RangeReader:
                 # What arrived stays; the next attempt begins behind it.
                 raise ShortBody(self._done - before, f"the connection broke: {error}") from error
             finished = True
-            self._etag = response.get("ETag")
         finally:
             _finish(body, finished)
 
     def _accept(self, response: GetObjectOutputTypeDef, begin: int) -> int | None:
         """How many bytes of the body to take; None to ask again, with the end that is known now."""
         status = response["ResponseMetadata"]["HTTPStatusCode"]
+        self._etag = response.get("ETag")
         length = response["ContentLength"]
         if status == 206:
             match = _CONTENT_RANGE.fullmatch(response.get("ContentRange", ""))
