@@ -24,14 +24,16 @@ ResultT = TypeVar("ResultT")
 
 
 def keep_reserve(storage: Storage) -> bool:
-    """Make the reserve if it is missing and the disk has room for it and as much again; never fails."""
+    """Make the reserve if it is missing, as large as it may be where half of the room stays; never fails."""
     place = storage.location
     if "://" in place:
         return False
     with contextlib.suppress(ZitcacheError, OSError):
         disk = os.statvfs(place)
         size = min(RESERVE_SIZE, disk.f_blocks * disk.f_frsize // _SHARE_OF_DISK)
-        if size < _SMALLEST or disk.f_bavail * disk.f_frsize < 2 * size or has_reserve(storage):
+        while size >= _SMALLEST and disk.f_bavail * disk.f_frsize < 2 * size:
+            size //= 2
+        if size < _SMALLEST or has_reserve(storage):
             return False
         # Random bytes: a file system that compresses would keep nothing in reserve for zeros.
         return storage.create(RESERVE_NAME, os.urandom(size))

@@ -17,6 +17,7 @@ from zitcache.events import Outcome, Session
 from zitcache.repository.marks import load_notes
 from zitcache.repository.notes import LABEL_FOLDER, LabelRecord
 from zitcache.repository.repository import Repository
+from zitcache.repository.reserve import keep_reserve
 from zitcache.repository.retention import (
     DEFAULT_POLICY,
     Decision,
@@ -92,7 +93,7 @@ def forget(request: ForgetRequest, session: Session) -> Outcome[ForgetReport]:
     ``SnapshotNotFound``, ``CredentialsError`` where deleting is not allowed, ….
     """
     _check(request)
-    repository, _ = open_for_deleting(request.repository, session)
+    repository, storage = open_for_deleting(request.repository, session)
     found, unreadable = list_snapshots(repository)
     for snapshot_id, problem in sorted(unreadable.items()):
         session.warn(
@@ -112,6 +113,7 @@ def forget(request: ForgetRequest, session: Session) -> Outcome[ForgetReport]:
     going = [decision.snapshot for decision in reversed(decisions) if not decision.keep]
     if going and not request.dry_run:
         _forget(repository, going, session)
+        keep_reserve(storage.inner)
     report = ForgetReport(
         repository=repository.storage.location,
         snapshots=[_describe(decision) for decision in decisions],

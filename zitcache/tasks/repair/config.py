@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 
 import msgspec
 
@@ -20,6 +21,9 @@ from zitcache.storage.opening import open_storage
 from zitcache.storage.protocol import Storage
 from zitcache.tasks.locations import chosen_location
 from zitcache.tasks.repair.aside import Aside
+from zitcache.tasks.repair.salvage import load_pack, sound_frames
+
+_SMALLEST_PIECE = 4096
 
 
 def open_for_repair(
@@ -50,25 +54,37 @@ def open_for_repair(
 
 
 def _rebuilt_config(storage: Storage) -> RepositoryConfig:
-    """Pieces are at most as large as the largest there is, so that old and new ones are cut alike."""
-    largest = 0
+    """Rules that cut new files like the old ones, as far as the sizes of pieces tell.
+
+    If the largest size occurs more than once, files were cut at it. Else all is smaller than a piece may be.
+    """
+    sizes: Counter[int] = Counter()
     for info in storage.list(PACK_FOLDER):
         pack_id = info.name.rpartition("/")[2]
         _refuse_newer(storage, info.name)
-        try:
-            contents = read_contents(storage, pack_id, info.size)
-        except (IntegrityError, ObjectNotFound):
-            continue
-        sizes = [blob.raw_size for blob in contents.blobs if blob.kind == FrameKind.DATA]
-        largest = max([largest, *sizes])
-    piece_size = CuttingRules().piece_size
-    while piece_size < min(largest, MAX_PIECE_SIZE):
-        piece_size *= 2
+        sizes.update(_data_sizes(storage, pack_id, info.size))
+    usual = CuttingRules()
+    largest = min(max(sizes, default=0), MAX_PIECE_SIZE)
+    piece_size = usual.piece_size
+    if largest > piece_size or (sizes[largest] > 1 and largest >= _SMALLEST_PIECE):
+        piece_size = largest
     return RepositoryConfig(
         id=os.urandom(16).hex(),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        cutting=CuttingRules(piece_size=min(piece_size, MAX_PIECE_SIZE)),
+        cutting=CuttingRules(piece_size=piece_size, merge_below=min(usual.merge_below, piece_size)),
     )
+
+
+def _data_sizes(storage: Storage, pack_id: str, size: int) -> list[int]:
+    """The sizes of the pieces of files in a pack; from its frames if its table of contents is broken."""
+    try:
+        contents = read_contents(storage, pack_id, size)
+    except ObjectNotFound:
+        return []
+    except IntegrityError:
+        frames = sound_frames(load_pack(storage, pack_id, size))
+        return [header.raw_size for header, _ in frames if header.kind is FrameKind.DATA]
+    return [blob.raw_size for blob in contents.blobs if blob.kind == FrameKind.DATA]
 
 
 def _refuse_newer(storage: Storage, name: str) -> None:

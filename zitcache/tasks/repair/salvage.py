@@ -11,6 +11,7 @@ from zitcache.events import Session
 from zitcache.repository.pack import pack_name
 from zitcache.repository.repository import Repository
 from zitcache.repository.saver import Saver
+from zitcache.storage.protocol import Storage
 
 _MAX_PACK_BYTES = 1 << 30
 
@@ -26,7 +27,7 @@ def salvage(repository: Repository, saver: Saver | None, packs: dict[str, int], 
     for pack, size in sorted(packs.items()):
         session.cancel.check()
         session.progress.file(pack_name(pack[:8]))
-        for header, payload in sound_frames(_load(repository, pack, size)):
+        for header, payload in sound_frames(load_pack(repository.storage, pack, size)):
             key = (header.id, header.kind)
             if key in seen or repository.index.has(header.id.hex(), header.kind):
                 continue
@@ -38,12 +39,12 @@ def salvage(repository: Repository, saver: Saver | None, packs: dict[str, int], 
     return saved
 
 
-def _load(repository: Repository, pack: str, size: int) -> bytes:
+def load_pack(storage: Storage, pack: str, size: int) -> bytes:
     """What can be read of a pack; nothing of one that is too large to be one."""
     if size > _MAX_PACK_BYTES:
         return b""
     try:
-        return repository.storage.load(pack_name(pack))
+        return storage.load(pack_name(pack))
     except ZitcacheError:
         return b""
 
