@@ -70,7 +70,9 @@ def test_a_second_run_does_not_start_while_the_first_runs(tmp_path: Path) -> Non
     program.write_text(f"#!/bin/sh\necho run >>{tmp_path}/runs\nsleep 1\n")
     program.chmod(0o755)
     job = Installation(program=(str(program),), repository="/d", user="me", home=str(tmp_path))
-    command = system_file(job, Tools(flock=shutil.which("flock"), nice=None)).splitlines()[-1].split(" ", 6)[6]
+    command = (
+        system_file(job, Tools(flock=shutil.which("flock"), nice=None)).splitlines()[-1].split(" ", 6)[6]
+    )
     first = subprocess.Popen(["sh", "-c", command])
     while not (tmp_path / "runs").exists():
         assert first.poll() is None or (tmp_path / "runs").exists()

@@ -39,7 +39,7 @@ def service(installation: Installation, job: Job, *, system: bool = True) -> str
     unit += ["Wants=network-online.target", f"After={' '.join(['network-online.target', *after])}"]
     if installation.mounts:
         unit.append(f"RequiresMountsFor={' '.join(_word(place) for place in installation.mounts)}")
-    words = " ".join(_word(word) for word in command_line(installation, job))
+    words = " ".join(_argument(word) for word in command_line(installation, job))
     lines = [
         "[Unit]",
         *unit,
@@ -96,7 +96,9 @@ def _protection(installation: Installation, job: Job) -> list[str]:
         "ProtectHome=read-only",
         *([f"ReadWritePaths={writable}"] if writable else []),
         "StateDirectory=zitcache",
+        "StateDirectoryMode=0700",
         "CacheDirectory=zitcache",
+        "CacheDirectoryMode=0700",
         "PrivateTmp=yes",
         "UMask=0077",
         "NoNewPrivileges=yes",
@@ -126,8 +128,13 @@ def _text(value: str) -> str:
     return value.replace("%", "%%").replace("\n", " ")
 
 
+def _argument(value: str) -> str:
+    """One word of a command line, in which systemd also replaces variables. Raises as :func:`_word`."""
+    return _word(value).replace("$", "$$")
+
+
 def _word(value: str) -> str:
-    """One word of a command or of a list, as systemd reads it. Raises ``UsageError`` for what it cannot.
+    """One word of a list, as systemd reads it. Raises ``UsageError`` for what it cannot.
 
     Source: ``systemd.syntax(7)``, ``systemd.service(5)``.
     """
@@ -136,6 +143,6 @@ def _word(value: str) -> str:
             f"{value!r} cannot be written into a systemd unit: it holds a control character.",
             hint="Use another backend: zitcache schedule install --backend daemon",
         )
-    escaped = value.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    escaped = value.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
     plain = escaped and all(character.isalnum() or character in "%$/._-=:,@+" for character in escaped)
     return escaped if plain else f'"{escaped}"'
