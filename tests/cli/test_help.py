@@ -27,7 +27,7 @@ def test_every_command_has_the_shared_options(zitcache, command: str) -> None:
         assert option in out
 
 
-@pytest.mark.parametrize("command", ["backup", "restore", "verify", "clean"])
+@pytest.mark.parametrize("command", ["backup", "restore", "verify", "clean", "migrate"])
 def test_commands_that_change_something_have_a_dry_run(zitcache, command: str) -> None:
     assert "--dry-run" in zitcache(command, "--help").out
 

@@ -29,6 +29,11 @@ from zitcache.tasks.snapshots import SnapshotsReport
         ("copy", "Copied 1 snapshot in 1 min 0 s to s3://bucket/zitcache."),
         ("check", "All good: /data/zitcache; checked in 9.0 s (1.6 GB/s)."),
         ("kit", "The kit works, tried in 3.0 s: /data/zitcache/kit."),
+        (
+            "migrate",
+            "Moved 32.8 GB (16 files, copied) in 44 s (746.6 MB/s): /root/workspace/model_cache to "
+            "/data/modelscope_cache.",
+        ),
         ("sample", "Made Tongyi-MAI/Z-Image-Turbo, 16 files, 4.1 MB, in layout modelscope: /tmp/cache."),
         ("doctor", "Your 32.8 GB are on the system disk: a reset wipes them."),
         ("drill", "The drill passed in 2.5 s: 4.1 MB, stored as 2.0 MB (49 %)."),

@@ -90,6 +90,13 @@ def test_both_sdks_in_one_root(disks: Disks, monkeypatch: pytest.MonkeyPatch, sy
     assert look(disks.cache) == before and not disks.cache.is_symlink()
 
 
+def test_a_path_that_no_settings_file_can_hold_is_a_warning(disks: Disks) -> None:
+    make_cache(disks.cache)
+    done = move(disks.data / "two\nlines", disks.cache, environment=True)
+    assert "environment-not-set" in codes(done) and done.exit_code is Exit.OK
+    assert done.data.linked and not done.data.environment_files
+
+
 def test_the_kit_is_kept_at_the_target(disks: Disks, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[tuple[Path, object]] = []
     monkeypatch.setattr(

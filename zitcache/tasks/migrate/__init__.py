@@ -2,11 +2,11 @@
 
 ``report``: request, plan, result · ``places``: from where to where, and what lies there · ``preflight``:
 every reason not to begin · ``choosing``: rename, reflink or copy · ``listing``: everything in a cache ·
-``journal``: what is done so far · ``copying``, ``parts``, ``checking``: the bytes, written and read back ·
+``journal``: what is done so far · ``copying``, ``parts``, ``destination``: the bytes, written and read back ·
 ``structure``, ``metadata``: all else · ``survey``: what is there already · ``transfer``: these together ·
 ``switch``: the old path becomes a link · ``latecomers``, ``removal``: what is left at the old place ·
-``others``: environment and kit · ``there``, ``after``, ``finished``, ``undo``: their order · ``steps``: its
-names.
+``sweeping``: what killed runs left · ``others``: environment and kit · ``planning``, ``there``, ``after``,
+``finished``, ``undo``: their order · ``steps``, ``names``: how all that is called.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from zitcache.errors import UsageError
 from zitcache.events import Outcome, Session
 from zitcache.tasks.migrate.finished import attend
 from zitcache.tasks.migrate.places import State, choose_ends, migrated_ends
-from zitcache.tasks.migrate.report import MigratePlan, MigrateReport, MigrateRequest, Step
-from zitcache.tasks.migrate.there import Confirm, run_migration
+from zitcache.tasks.migrate.report import Confirm, MigratePlan, MigrateReport, MigrateRequest, Step
+from zitcache.tasks.migrate.there import run_migration
 from zitcache.tasks.migrate.undo import run_undo
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from zitcache.cache.marker import KIT_NAME
 from zitcache.cache.variables import variables_for
-from zitcache.errors import ZitcacheError
+from zitcache.errors import UsageError, ZitcacheError
 from zitcache.events import Session
 from zitcache.tasks.environment import install, uninstall
 from zitcache.tasks.environment.sources import set_anywhere
+from zitcache.tasks.kit import keep_kit as keep
 from zitcache.tasks.settings import resolve_repository
 
 
@@ -21,7 +22,11 @@ def set_environment(target: Path, session: Session) -> tuple[dict[str, str], lis
     What cannot be written is warned about.
     """
     variables = variables_for(target, set_anywhere(os.environ))
-    return variables, list(install(variables, session))
+    try:
+        return variables, list(install(variables, session))
+    except UsageError as error:  # a path that no settings file can hold
+        session.warn("environment-not-set", f"The environment was not set: {error.message}", error.hint)
+        return variables, []
 
 
 def unset_environment(session: Session) -> list[str]:
@@ -31,15 +36,9 @@ def unset_environment(session: Session) -> list[str]:
 
 def keep_kit(target: Path, variables: Mapping[str, str], session: Session) -> Path | None:
     """Put the kit for a bare machine into the migrated cache; None, and a warning, where that fails."""
-    from zitcache.tasks.kit import keep_kit as keep
-
     place = target / KIT_NAME
-    try:
-        keep(place, session, environment=variables, repository=named_repository())
-    except (OSError, ZitcacheError) as error:
-        session.warn("kit-failed", f"The kit could not be put into {place}: {error}", f"zitcache kit {place}")
-        return None
-    return place
+    kept = keep(place, session, environment=variables, repository=named_repository())
+    return place if kept.problem is None else None
 
 
 def named_repository() -> str | None:

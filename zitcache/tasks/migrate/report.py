@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -44,6 +45,10 @@ class MigratePlan(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     bytes_left: int
     steps: list[Step]
+
+
+Confirm = Callable[[MigratePlan], bool]
+"""Asked with the plan before anything changes."""
 
 
 class MigrateReport(msgspec.Struct, kw_only=True):

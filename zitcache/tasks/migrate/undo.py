@@ -21,11 +21,11 @@ from zitcache.tasks.migrate.journal import Journal, Plan, take_lock
 from zitcache.tasks.migrate.listing import Kind, Listing, list_everything, require_readable
 from zitcache.tasks.migrate.names import LOST_AND_FOUND
 from zitcache.tasks.migrate.places import Ends, State, is_empty, kind_at
-from zitcache.tasks.migrate.report import MigratePlan, MigrateReport, MigrateRequest
+from zitcache.tasks.migrate.planning import planned_report
+from zitcache.tasks.migrate.report import Confirm, MigratePlan, MigrateReport, MigrateRequest
 from zitcache.tasks.migrate.steps import enter, make_steps
 from zitcache.tasks.migrate.survey import known_finished, look_alike
 from zitcache.tasks.migrate.sweeping import sweep
-from zitcache.tasks.migrate.there import Confirm, planned_report
 from zitcache.tasks.migrate.transfer import Transfer
 
 
