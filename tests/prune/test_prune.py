@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -469,6 +470,50 @@ def test_a_claim_whose_snapshot_is_there_is_removed(repository: Path, replaced: 
     )
     assert run_prune(repository, grace_seconds=0).data.packs_deleted == 1
     assert names(repository, CLAIM_FOLDER) == set()
+
+
+# -- listings that lag ----------------------------------------------------------------------------------
+
+
+def test_on_a_network_file_system_both_sides_wait_for_listings(
+    repository: Path, cache: Path, replaced: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim stays until the snapshot shows up; the sweep looks only when everybody has seen it."""
+    from zitcache.repository import committing
+    from zitcache.tasks.prune import sweeping
+
+    for module in (committing, sweeping):
+        monkeypatch.setattr(module, "may_lag", lambda repository: True)
+    monkeypatch.setattr(sweeping, "LAG_SECONDS", 0.5)
+    looked: list[float] = []
+    right = sweeping.gather
+    monkeypatch.setattr(sweeping, "gather", lambda *all_: looked.append(time.monotonic()) or right(*all_))
+    write(cache, config_json=b"changed")
+    snapshot(repository, cache)
+    assert len(names(repository, CLAIM_FOLDER)) == 1
+    began = time.monotonic()
+    assert run_prune(repository, grace_seconds=0).data.packs_deleted == 1
+    assert looked[0] - began >= 1
+    assert names(repository, CLAIM_FOLDER) == set()
+
+
+def test_where_listings_may_lag(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import msgspec
+
+    from zitcache.machine.mounts import mount_of
+    from zitcache.repository.lag import may_lag
+    from zitcache.storage.traits import StorageTraits
+
+    found = opened(repository)
+    assert not may_lag(found)
+    for listing in ("late", "something later"):
+        found.config = msgspec.structs.replace(found.config, storage=StorageTraits(listing=listing))
+        assert may_lag(found)
+    found.config = msgspec.structs.replace(found.config, storage=StorageTraits())
+    assert not may_lag(found)
+    nfs = dataclasses.replace(mount_of(repository), is_network=True)
+    monkeypatch.setattr("zitcache.repository.lag.mount_of", lambda place: nfs)
+    assert may_lag(found)
 
 
 # -- odds and ends --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import time
 
 from zitcache.errors import BlobDamaged, Exit, IntegrityError, ZitcacheError
 from zitcache.repository.index import Index, Location
+from zitcache.repository.lag import may_lag
 from zitcache.repository.marks import (
     CLAIM_FOLDER,
     SWEEP_FOLDER,
@@ -83,7 +84,9 @@ def commit_object(
             repository.storage.store(f"{SNAPSHOT_FOLDER}/{snapshot_id}", data)
             if _awake_or_asleep() - looked > _STALE_LOOK_SECONDS:
                 _require_still_there(repository, chosen, needs.blobs)
-            _withdraw(repository, claim)
+            if not may_lag(repository):
+                _withdraw(repository, claim)
+            # Else it stays until a prune sees the snapshot: it must not vanish before that shows up.
             return snapshot_id
         _withdraw(repository, claim)
         # For good, in this process: a pack that is being deleted is still there for a while.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from dataclasses import dataclass, field
 
 from zitcache.errors import CredentialsError, ZitcacheError
 from zitcache.events import Session
 from zitcache.repository.index import Location
+from zitcache.repository.lag import LAG_SECONDS, may_lag
 from zitcache.repository.locks import PruneLock
 from zitcache.repository.marks import SWEEP_FOLDER, SweepRecord, nonce, now
 from zitcache.repository.pack import pack_name
@@ -20,6 +22,8 @@ from zitcache.tasks.check.findings import Problem
 from zitcache.tasks.deleting import denied
 from zitcache.tasks.prune.knowledge import Clock, Knowledge, gather
 from zitcache.tasks.prune.repack import read_frame
+
+_POLL_SECONDS = 0.2
 
 
 @dataclass(slots=True)
@@ -54,6 +58,8 @@ def sweep(
     swept = Swept()
     is_settled = True
     try:
+        if may_lag(repository):
+            _wait_for_listings(lock, session)
         knowledge = gather(repository, clock, grace_seconds, session)
         swept.knowledge = knowledge
         doomed = still_unneeded(knowledge, candidates, own)
@@ -74,6 +80,16 @@ def sweep(
             with contextlib.suppress(ZitcacheError):
                 repository.storage.delete(own)
     return swept
+
+
+def _wait_for_listings(lock: PruneLock, session: Session) -> None:
+    """Twice the lag: writers that could not see this sweep yet have claimed by then, and that can be seen."""
+    session.progress.stage("Waiting until every machine can see what is to be deleted")
+    until = time.monotonic() + 2 * LAG_SECONDS
+    while time.monotonic() < until:
+        session.cancel.check()
+        lock.renew()
+        time.sleep(_POLL_SECONDS)
 
 
 def still_unneeded(knowledge: Knowledge, candidates: set[str], own: str) -> set[str]:
