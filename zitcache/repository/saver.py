@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _PENDING_COMMITS = 2
 _MEMORY_FOR_PACKS = 256 << 20
 """For the packs of a remote repository that are being filled or sent, which are in memory as a whole."""
+_PACK_SLACK = 8 << 20
+"""By how much a pack's buffer can exceed ``pack_size``: its last blob, and room it grew by in vain."""
 _SALT_BYTES = 16
 
 
@@ -44,7 +46,7 @@ class Saver:
         commits = 1
         pending = _PENDING_COMMITS
         if storage.is_remote:
-            in_memory = max(2, _MEMORY_FOR_PACKS // pack_size)
+            in_memory = max(2, _MEMORY_FOR_PACKS // (pack_size + _PACK_SLACK))
             streams = max(1, min(streams, in_memory // 3))
             commits = pending = max(1, min(storage.concurrency, in_memory - streams))
         # Last in, first out: a small backup fills one pack instead of starting several.

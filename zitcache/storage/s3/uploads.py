@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 64 << 10
 """Up to this size a body goes out with its headers, without asking first whether it is welcome."""
-_GROWTH = 16 << 20
+_GROWTH = 4 << 20
 _KEPT_BUFFERS = 8
 _BODY_PIECE = 256 << 10
 _FORBID_OVERWRITE_HEADER = "x-oss-forbid-overwrite"
@@ -160,7 +160,7 @@ class S3Writer:
         view = memoryview(data).cast("B")
         end = self._size + len(view)
         if end > len(buffer):
-            # Doubling a pack of 64 MiB would waste as much again.
+            # Doubling a pack of 32 MiB would waste as much again, and several are in memory.
             grown = max(end, min(2 * len(buffer), len(buffer) + _GROWTH))
             buffer.extend(bytes(grown - len(buffer)))
         with memoryview(buffer) as target:

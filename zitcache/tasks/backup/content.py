@@ -21,6 +21,7 @@ from zitcache.repository.saver import Saver
 from zitcache.tasks.backup.plan import Plan
 from zitcache.tasks.reading import FileRead, Identity, ReadPipeline, Wanted
 
+_REMOTE_WORKERS = 9
 _SETTLED_NS = 100_000_000
 """A file whose ctime is this close to the moment it was read might change again within the same clock tick
 without a trace (git calls this "racy"): its identity is not trusted next time."""
@@ -68,7 +69,8 @@ def store_files(repository: Repository, saver: Saver, cache: Path, plan: Plan, s
         cut=lambda fd, size, _name: cut_file(fd, size, rules),
         max_piece=rules.piece_size,
         # One more than there are cores: while a worker waits for the disk to take a block, another computes.
-        workers=cores + 1,
+        # A network takes less than a few of them make, and each holds buffers beside the packs in memory.
+        workers=min(cores + 1, _REMOTE_WORKERS) if repository.storage.is_remote else cores + 1,
         readers=1 if cores <= 4 else 4,
         sha256=has_sha_extensions(),
         on_piece=on_piece,

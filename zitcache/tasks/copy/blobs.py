@@ -31,7 +31,8 @@ class BlobCopy:
         piece_size = source.config.cutting.piece_size
         self._range_bytes = max(RANGE_BYTES, piece_size + HEADER_SIZE)
         cores = worker_count() + 1
-        self._threads = ranges_in_flight(max(cores, self._storage.concurrency), self._range_bytes)
+        # A quarter of what a restore takes: most of the memory is for packs that are sent.
+        self._threads = ranges_in_flight(max(cores, self._storage.concurrency), 4 * self._range_bytes)
         self._pool = BufferPool(cores, piece_size)
         self._stop = Stop(self._pool.close)
         self._order = threading.Lock()
