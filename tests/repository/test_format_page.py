@@ -16,7 +16,8 @@ from tests.repository.format_example import CONTENTS, PAGE, render, shown, write
 from zitcache.codec.blob import decode
 from zitcache.codec.frame import MAX_RAW_SIZE, Codec, FrameKind
 from zitcache.codec.planes import PLANES_OF_WIDTH
-from zitcache.repository import records
+from zitcache.repository import locks, marks, records
+from zitcache.repository import notes as notes_beside
 from zitcache.repository.pack import MAX_BLOBS, MAX_CONTENTS_SIZE, pack_name, read_contents
 from zitcache.repository.trees import ENTRIES_PER_TREE
 from zitcache.storage.local import LocalStorage
@@ -98,6 +99,26 @@ def test_every_field_that_is_written_is_on_the_page(section: str, record: type[m
     if record is records.SnapshotRecord:
         found -= {"revision", "layout", "root"}  # of models[]
     assert found == expected
+
+
+def test_every_field_of_a_note_is_on_the_page() -> None:
+    rows_by_folder = {row[0]: f"{row[1]}, {row[3]}" for row in rows("### Notes") if row[0].startswith("`")}
+    notes = {
+        notes_beside.LABEL_FOLDER: notes_beside.LabelRecord,
+        notes_beside.LOSS_FOLDER: notes_beside.LossRecord,
+        notes_beside.DAMAGED_FOLDER: notes_beside.DamagedRecord,
+        marks.FORGOTTEN_FOLDER: marks.ForgottenRecord,
+        marks.MARK_FOLDER: marks.MarkRecord,
+        marks.SWEEP_FOLDER: marks.SweepRecord,
+        marks.CLAIM_FOLDER: marks.ClaimRecord,
+        locks.LOCK_FOLDER: locks.LockRecord,
+    }
+    assert {f"`{folder}/`" for folder in notes} == set(rows_by_folder)
+    for folder, record in notes.items():
+        for field in msgspec.structs.fields(record):
+            if field.encode_name not in {"version", "time", "host"}:
+                assert field.encode_name in rows_by_folder[f"`{folder}/`"], (folder, field.encode_name)
+        assert f"{folder}/<id>" in PAGE.read_text()
 
 
 def test_codecs_kinds_and_planes_are_those_of_the_page() -> None:

@@ -129,7 +129,7 @@ class Repository:
             if remains:
                 raise IntegrityError(
                     f"The repository in {storage.location} lost its config (it has {', '.join(remains)}).",
-                    hint="Copy the file `config` back from a copy of the repository; else make a new one: zitcache repair",
+                    hint="Copy the file `config` back if there is a copy, or make a new one: zitcache repair",
                 ) from None
             raise RepositoryNotFound(
                 f"There is no repository in {storage.location}.",
