@@ -240,6 +240,8 @@ def test_naming_a_repository_means_its_cache_and_not_another_one(machine: Machin
     assert contents(machine) == before
     rows = [(row["kind"], row["chosen"]) for row in ran.data["candidates"]]
     assert sorted(rows) == [("cache", False), ("snapshot", True)]
+    assert machine.run("readlink /root/.cache/modelscope").out == "/data/two\n", "that one is linked, too"
+    assert "migrated-cache-dead" not in ran.codes
 
 
 def test_a_cache_that_is_alive_is_linked_whichever_kit_is_run(machine: Machine) -> None:

@@ -20,7 +20,7 @@ import zitcache
 from zitcache.tasks.kit.layout import KitDistribution
 
 PACKAGE = "zitcache"
-CORE = ("typer", "rich", "msgspec", "zstandard", "numpy", "blake3", "psutil", "boto3", "tomli")
+CORE = ("typer", "rich", "msgspec", "zstandard", "numpy", "blake3", "psutil", "boto3", "apscheduler", "tomli")
 """What is needed where zitcache runs from its source folder, without metadata that would say so."""
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")

@@ -51,7 +51,9 @@ def bring_machine_back(
     if survey.alive and not survey.prefers_snapshot:
         return _relink(request, survey, session, started)
     for cache in survey.caches:
-        session.warn("migrated-cache-dead", f"The migrated cache {cache.path} is not used: {cache.problem}.")
+        if not cache.alive:
+            problem = (cache.problem or "it is damaged").rstrip(".")
+            session.warn("migrated-cache-dead", f"The migrated cache {cache.path} is not used: {problem}.")
     if not survey.choices:
         raise nothing_found(survey)
     return _restore(request, survey, restore_snapshot, session, started)
@@ -79,13 +81,8 @@ def _relink(
     for cache in reversed(caches):
         variables |= _variables_of(cache)
     variables = sound_variables(variables, session)
-    links = [
-        (cache.marker.real_source, cache.path)
-        for cache in caches
-        if cache.marker.linked and cache.marker.real_source != str(cache.path)
-    ]
     wishes = Wishes(
-        links=links,
+        links=_links_of(caches),
         variables=variables,
         moved={cache.marker.real_target: str(cache.path) for cache in caches} | _moved(kit, settings),
         kit=_kit_to_run(survey.kits, kit),
@@ -128,14 +125,20 @@ def _restore(
     target = Path(outcome.data.target)
     kit, settings = _settings_for(survey.kits, record.host, {record.real_cache, str(target)})
     marker = _marker_of(target, damaged, settings)
+    # Migrated caches of the same machine, which this snapshot is not of, are linked as well.
+    others = [cache for cache in survey.alive if cache.marker.host == record.host]
+    variables: dict[str, str] = {}
+    for cache in reversed(others):
+        variables |= _variables_of(cache)
     environment = settings.environment if settings else {}
-    variables = {
+    if not environment and not request.dry_run:
+        environment = variables_for(target, set_anywhere(os.environ))
+    variables |= {
         name: _elsewhere(value, record.real_cache, str(target)) for name, value in environment.items()
     }
-    if not variables and not request.dry_run:
-        variables = variables_for(target, set_anywhere(os.environ))
+    own_link = [(marker.real_source, target)] if marker and marker.real_source != str(target) else []
     wishes = Wishes(
-        links=[(marker.real_source, target)] if marker and marker.real_source != str(target) else [],
+        links=[*own_link, *_links_of(others)],
         variables=sound_variables(variables, session),
         moved={record.real_cache: str(target)} | _moved(kit, settings),
         kit=_kit_to_run(survey.kits, kit),
@@ -180,6 +183,14 @@ def _also(chosen: FoundCache, others: list[FoundCache]) -> list[FoundCache]:
             sources.add(cache.marker.real_source)
             found.append(cache)
     return found
+
+
+def _links_of(caches: list[FoundCache]) -> list[tuple[str, Path]]:
+    return [
+        (cache.marker.real_source, cache.path)
+        for cache in caches
+        if cache.marker.linked and cache.marker.real_source != str(cache.path)
+    ]
 
 
 def _variables_of(cache: FoundCache) -> dict[str, str]:
