@@ -58,6 +58,7 @@ def _what_next(report: CheckReport, view: View) -> list[str]:
         return [
             "The files that need them cannot be restored whole; all others can.",
             f"Next, see whether the cache still holds them intact: {view.command('verify')}",
+            f"and take from there what is missing here: {view.command('repair')}",
         ]
     if report.oldest_check is None and report.packs:
         return [f"Some data was never read back. Next: {view.command('check', '--read-data')}"]

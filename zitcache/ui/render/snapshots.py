@@ -35,7 +35,9 @@ def render_snapshots(report: SnapshotsReport, view: View) -> list[str]:
     show_cache = len(caches) > 1 or view.limit is None
     lines = [f"{count(len(report.snapshots), 'snapshot')} in {place}, the newest {_newest(report)}:"]
     lines += table(COLUMNS, (_row(item, show_cache) for item in report.snapshots), view.style)
-    if any(item.suspect for item in report.snapshots):
+    if any(item.lost for item in report.snapshots):
+        lines.append(view.style.caution("lost") + ": the repository has lost parts of these files.")
+    if any(item.suspect and not item.lost for item in report.snapshots):
         lines.append(view.style.caution("suspect") + ": files had changed although size and time had not.")
     return lines
 
@@ -48,6 +50,10 @@ def _note(item: SnapshotSummary) -> str:
     notes = ["suspect"] if item.suspect else []
     if item.left_out:
         notes.append(f"{len(item.left_out):,} left out")
+    if item.lost:
+        notes.append(f"{len(item.lost):,} lost")
+    if item.pinned:
+        notes.append("pinned")
     return ", ".join(notes)
 
 
