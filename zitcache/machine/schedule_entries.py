@@ -290,9 +290,7 @@ def _arm_units(units: list[Unit], adapt: Callable[[str], str], dry_run: bool) ->
             if not dry_run:
                 wants.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileExistsError):
-                    wants.symlink_to(
-                        folder / unit.name if _root() == Path("/") else f"/{_SYSTEM_UNITS}/{unit.name}"
-                    )
+                    wants.symlink_to(f"../{unit.name}")
         if made and unit.enabled and unit.name.endswith(".timer"):
             scopes.setdefault(unit.scope, []).append(unit.name)
         done += made
