@@ -1,16 +1,16 @@
 """Cron expressions, read once and used everywhere: in a crontab, in a systemd timer, in our own daemon.
 
 The meaning is that of ``crontab(5)``: five fields, names and steps allowed, Sunday is 0 or 7, and when both
-the day of the month and the day of the week are restricted, either is enough. systemd and APScheduler mean
-"both" there and count weekdays from another day, so they get the values spelled out.
+the day of the month and the day of the week are restricted, either is enough. systemd means "both" there, so
+it gets the values spelled out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from zitcache.errors import UsageError
@@ -41,6 +41,9 @@ _PART = re.compile(
 )
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 _LAST_DAY = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
+_SEARCHED_DAYS = 8 * 366 + 2
+"""Leap days are eight years apart around 2100."""
+
 EXAMPLE = '"0 2 * * *" (every night at two)'
 
 
@@ -77,23 +80,16 @@ class CronTimes:
 
     def trigger(self) -> BaseTrigger:
         """The same times for APScheduler, in the machine's time zone."""
-        from apscheduler.triggers.combining import OrTrigger
-        from apscheduler.triggers.cron import CronTrigger
+        from apscheduler.triggers.base import BaseTrigger
 
-        triggers = [
-            CronTrigger(
-                month=_listed(self.months),
-                day=days,
-                day_of_week=weekdays,
-                hour=_listed(self.hours),
-                minute=_listed(self.minutes),
-                second="0",
-            )
-            for days, weekdays in self._day_rules(
-                _listed, lambda weekdays: ",".join(_DAYS[value] for value in weekdays), ("*", "*")
-            )
-        ]
-        return triggers[0] if len(triggers) == 1 else OrTrigger(triggers)
+        class Trigger(BaseTrigger):  # type: ignore[misc]
+            """APScheduler's own comes back to the repeated hour for ever when summer time ends."""
+
+            def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+                return times.next_after(now if previous is None else max(previous, now))
+
+        times = self
+        return Trigger()
 
     def _day_rules(
         self,
@@ -107,11 +103,32 @@ class CronTimes:
         return [(days, every[1]), (every[0], weekdays)] if self.either_day else [(days, weekdays)]
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """The first time strictly after ``moment`` (which has a time zone); None if there never is one."""
-        from datetime import timedelta
+        """The first time strictly after ``moment`` (which has a time zone); None if there never is one.
 
-        found = self.trigger().get_next_fire_time(None, moment + timedelta(microseconds=1))
-        return found if isinstance(found, datetime) else None
+        In the machine's time zone. An hour that summer time skips comes at the same distance from the one
+        before it (half past two is half past three then); one that comes twice counts once.
+        """
+        after = moment.timestamp()
+        day = datetime.fromtimestamp(after).date() - timedelta(days=1)
+        for _ in range(_SEARCHED_DAYS):
+            if self._is_on(day):
+                found = min((time for time in self._moments(day) if time > after), default=None)
+                if found is not None:
+                    return datetime.fromtimestamp(found).astimezone()
+            day += timedelta(days=1)
+        return None
+
+    def _is_on(self, day: date) -> bool:
+        by_date, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        fits = by_date or by_weekday if self.either_day else by_date and by_weekday
+        return fits and day.month in self.months
+
+    def _moments(self, day: date) -> Iterator[float]:
+        """The times of one day, as seconds since the epoch."""
+        for hour in self.hours:
+            for minute in self.minutes:
+                # `fold` is 0: the first of two equal times, and in a gap the offset from before it (PEP 495).
+                yield datetime(day.year, day.month, day.day, hour, minute).timestamp()
 
 
 def parse_times(text: str) -> CronTimes:
