@@ -17,6 +17,8 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings of the user, and an empty home."""
     for name in list(os.environ):
         if name.startswith(("ZITCACHE_", "HF_", "HUGGINGFACE_", "MODELSCOPE_", "XDG_")):
+            if name == "ZITCACHE_KIT":
+                continue  # set for all tests: see tests/conftest.py
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()

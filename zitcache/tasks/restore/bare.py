@@ -63,7 +63,7 @@ def _relink(
     request: RestoreRequest, survey: Survey, session: Session, started: float
 ) -> Outcome[RestoreReport]:
     chosen = survey.alive[0]
-    caches = [chosen, *_also(chosen, survey.alive[1:])]
+    caches = [chosen, *([] if _is_meant_alone(chosen, request) else _also(chosen, survey.alive[1:]))]
     candidates = survey.listed(chosen)
     further = {str(cache.path) for cache in caches[1:]}
     warn_of_several([row for row in candidates if row.place not in further], session)
@@ -172,6 +172,11 @@ def _completed(
     report.config, report.launcher, report.schedule = done.config, done.launcher, done.schedule
     report.seconds = time.monotonic() - started
     return Outcome(data=report, warnings=session.warnings, exit_code=outcome.exit_code)
+
+
+def _is_meant_alone(chosen: FoundCache, request: RestoreRequest) -> bool:
+    """Whether the user named this cache itself. Its kit stands for the whole machine."""
+    return request.place is not None and os.path.realpath(request.place) == str(chosen.path)
 
 
 def _also(chosen: FoundCache, others: list[FoundCache]) -> list[FoundCache]:
