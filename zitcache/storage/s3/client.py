@@ -29,8 +29,8 @@ READ_SECONDS = 60
 class Connection:
     """Makes the client when it is first needed. Every method may be called from any thread.
 
-    Keys come from boto3's chain: environment, profile, web identity, container and machine roles. They are
-    never stored here for longer than it takes to keep them out of error messages.
+    Keys come from boto3's chain: environment, profile, web identity, container and machine roles. Here they
+    are remembered, in memory, for one purpose: to keep them out of messages.
     """
 
     def __init__(self, location: S3Location, pool_size: int) -> None:
@@ -42,6 +42,7 @@ class Connection:
         self._style = location.addressing
         self._region = location.region
         self._extra = threading.local()
+        self._secrets: set[str] = set()
         self.endpoint_url: str | None = location.endpoint_url
         self.generation = 0
         """Counts the clients, so that of many threads whose keys expired one makes a new client."""
@@ -97,12 +98,13 @@ class Connection:
         self._extra.headers = headers
 
     def secrets(self) -> tuple[str, ...]:
-        """What must not appear in any message."""
+        """What must not appear in any message, keys that were given up meanwhile included."""
         try:
             found = self._session.get_credentials().get_frozen_credentials()
-        except Exception:  # no session yet, or a provider that fails: nothing to hide
-            return ()
-        return tuple(text for text in (found.secret_key, found.token) if text)
+        except Exception:  # no session, or a provider that fails: nothing new to hide
+            return tuple(self._secrets)
+        self._secrets.update(text for text in (found.secret_key, found.token) if text)
+        return tuple(self._secrets)
 
     def key_source(self) -> str:
         """Where the keys come from, for messages: "the environment", "profile backup", …"""
