@@ -19,6 +19,7 @@ from zitcache.tasks.kit.keep import write_kit
 from zitcache.tasks.kit.layout import KIT_FOLDER, LOCK, is_kit
 from zitcache.tasks.kit.report import KitReport
 from zitcache.tasks.kit.scripts import POINTER
+from zitcache.tasks.kit.settings import NO_CACHE
 from zitcache.tasks.locations import chosen_location, locate
 
 _OURS = frozenset({"lost+found", POINTER, LOCK})
@@ -58,7 +59,7 @@ def kit(request: KitRequest, session: Session) -> Outcome[KitReport]:
             session,
             environment=variables_for(cache, {**installed(), **os.environ}) if cache else {},
             repository=_repository(folder, request, session),
-            cache=str(cache) if cache else None,
+            cache=str(cache) if cache else NO_CACHE,
             again=True,
         )
     except OSError as error:

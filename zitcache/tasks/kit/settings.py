@@ -27,6 +27,9 @@ from zitcache.tasks.kit.layout import MACHINES
 from zitcache.tasks.settings import MAX_CONFIG_BYTES, config_path
 
 KEEP = 64
+NO_CACHE = "/"
+"""Stands for the cache where none was known: config and schedule are kept all the same."""
+
 _MAX_BYTES = 4 << 20
 
 
