@@ -190,6 +190,17 @@ def test_every_command_ends_in_a_clear_error_when_a_fault_lasts(
     run_check_of_all_data(s3_server.place(prefix), cache)
 
 
+def test_packs_of_another_machine_that_are_listed_late_are_not_taken_for_lost(
+    proxy: FaultProxy, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = proxy.place()
+    run_backup(place, cache)
+    proxy.hide_new(3600, match=lambda request: "packs" in request.target)
+    monkeypatch.setenv("ZITCACHE_METADATA_CACHE", str(tmp_path / "of-another-machine"))
+    run_check_of_all_data(place, cache)
+    run_restore(place, cache)
+
+
 def test_a_flipped_byte_in_a_bucket_is_found_and_named(
     s3_server: S3Server, s3_keys: None, cache: Path
 ) -> None:

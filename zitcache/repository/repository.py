@@ -224,9 +224,7 @@ class Repository:
         # Index objects first, packs after: a pack that is named but absent really is gone.
         self._read_index_objects(index, grown)
         present = self._object_ids(packs.FOLDER)
-        index.forget_packs(
-            [pack_id for pack_id in index.packs if present.get(pack_id) != index.packs[pack_id]]
-        )
+        index.forget_packs(self._gone(index.packs, present))
         unknown = {pack_id: size for pack_id, size in sorted(present.items()) if pack_id not in index.packs}
         for pack_id, found in self.contents_of(unknown):
             if isinstance(found, IntegrityError):
@@ -239,6 +237,24 @@ class Repository:
         if self._distrusted_copies:
             index.forget_copies(self._distrusted_copies)
         return index
+
+    def _gone(self, named: Mapping[str, int], present: Mapping[str, int]) -> list[str]:
+        """Those of the packs that index objects name (id -> size) that are not among those listed.
+
+        Some object stores list new objects late: what is not listed is asked for by its name.
+        """
+        absent = [pack_id for pack_id, size in named.items() if present.get(pack_id) != size]
+        if not self.storage.is_remote:
+            return absent
+
+        def is_there(pack_id: str) -> bool:
+            try:
+                return self.storage.info(packs.pack_name(pack_id)).size == named[pack_id]
+            except ObjectNotFound:
+                return False
+
+        found = in_parallel(is_there, absent, self.storage.concurrency)
+        return [pack_id for pack_id, is_whole in zip(absent, found, strict=True) if not is_whole]
 
     def contents(self, pack_id: str, size: int) -> PackRecord:
         """The table of contents of a pack of ``size`` bytes. Raises :class:`IntegrityError`, …"""

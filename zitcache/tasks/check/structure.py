@@ -128,6 +128,10 @@ def _check_packs(
             structure.sizes[pack_id] = info.size
         else:
             structure.foreign.append(info.name)
+    if repository.storage.is_remote:
+        # The index has asked by name for packs that some object stores list late.
+        for pack_id, size in known_blobs.packs.items():
+            structure.sizes.setdefault(pack_id, size)
 
     def look(pack: PackRecord) -> tuple[PackRecord, Problem | None]:
         return pack, _pack_problem(repository, pack, structure.sizes.get(pack.id))
