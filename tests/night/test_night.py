@@ -3,67 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.backup.world import flip, make_model, settle
+from tests.backup.world import flip
+from tests.night.world import World, steps
 from zitcache.errors import Exit, Locked, UsageError
-from zitcache.events import Session
 from zitcache.repository.repository import Repository
 from zitcache.repository.selection import list_snapshots
-from zitcache.schedule.history import Run, recent_runs, state_directory
+from zitcache.schedule.history import recent_runs, state_directory
 from zitcache.storage.local import LocalStorage
 from zitcache.tasks.configuration import Config
-from zitcache.tasks.night import NightReport, NightRequest, night
+from zitcache.tasks.night import NightRequest
 from zitcache.tasks.night.due import due_steps
 from zitcache.ui.page import render_page
 
 DAY = 86_400
-
-
-class World:
-    """A cache, a repository and a configuration below one directory, in a home of its own."""
-
-    def __init__(self, base: Path) -> None:
-        self.cache = base / "cache"
-        self.place = base / "data/zitcache"
-        self.config = base / "home/.config/zitcache/config.toml"
-        self.model = make_model(self.cache / "models/a--b/snapshots/master")
-        self.config.parent.mkdir(parents=True)
-        self.place.parent.mkdir()
-        Repository.create(LocalStorage(self.place))
-        settle(self.cache)
-
-    def configure(self, text: str) -> None:
-        self.config.write_text(text)
-
-    def night(self, **request: Any) -> tuple[NightReport, Exit, Session]:
-        session = Session()
-        wanted = {"repository": str(self.place), "cache": str(self.cache), "render": render_page, **request}
-        outcome = night(NightRequest(**wanted), session)
-        return outcome.data, outcome.exit_code, session
-
-    def runs(self) -> list[Run]:
-        return recent_runs(Repository.open(LocalStorage(self.place)), state_directory())
-
-    def snapshots(self) -> int:
-        return len(list_snapshots(Repository.open(LocalStorage(self.place)))[0])
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    for name in [name for name in os.environ if name.startswith(("ZITCACHE_", "XDG_", "MODELSCOPE", "HF_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return World(tmp_path)
-
-
-def steps(report: NightReport) -> dict[str, int]:
-    return {step.name: step.exit_code for step in report.steps if step.skipped is None}
 
 
 def test_the_first_night_does_everything(world: World) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.backup.world import NOBODY
-from tests.schedule.world import Machine, make_machine, start, wait_for
+from tests.schedule.world import Machine, configure, make_machine, start, wait_for
 from tests.storage.disks import python_environment
 from zitcache.errors import Exit, Locked
 from zitcache.repository.repository import Repository
@@ -32,13 +32,6 @@ from zitcache.storage.local import LocalStorage
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return make_machine(tmp_path, monkeypatch)
-
-
-def configure(machine: Machine, text: str) -> None:
-    config = machine.home / ".config/zitcache/config.toml"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(text)
-    config.chmod(0o600)
 
 
 def runs(machine: Machine) -> list[Run]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.schedule.world import Machine, as_user, make_machine, shell_words
+from tests.schedule.world import Machine, as_user, configure, make_machine, shell_words
 from zitcache.errors import CredentialsError, Exit, NoSpace, RepositoryNotFound, UsageError, ZitcacheError
 from zitcache.machine.schedule_entries import read_crontab
 
@@ -59,9 +59,7 @@ def test_a_backend_that_is_not_here_is_refused(machine: Machine, backend: str) -
 
 
 def test_the_configuration_names_time_and_backend(machine: Machine) -> None:
-    config = machine.home / ".config/zitcache/config.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text('[schedule]\nat = "15 4 * * *"\nbackend = "cron"\n')
+    configure(machine, '[schedule]\nat = "15 4 * * *"\nbackend = "cron"\n')
     machine.alive |= {"systemd", "cron"}
     report, _, _ = machine.install()
     assert (report.backend, report.at) == ("cron", "15 4 * * *")

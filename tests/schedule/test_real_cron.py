@@ -72,7 +72,7 @@ def test_cron_runs_two_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     program.chmod(0o755)
     monkeypatch.setattr("sys.argv", [str(program)])
     config = machine.home / ".config/zitcache/config.toml"
-    config.parent.mkdir(parents=True)
+    config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text("kit = false\n[night]\nproof = false\n")
     report, _, _ = machine.install(at="* * * * *")
     assert report.armed

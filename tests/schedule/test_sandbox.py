@@ -35,7 +35,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     for folder in ("textfiles", "pages", "state", "tmp"):
         (tmp_path / folder).mkdir()
     config = made.home / ".config/zitcache/config.toml"
-    config.parent.mkdir(parents=True)
+    config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(
         f'[metrics]\ntextfile = "{tmp_path}/textfiles/zitcache.prom"\n'
         f'[night]\nreport = "{tmp_path}/pages/report.html"\n'

@@ -126,6 +126,7 @@ def make_machine(base: Path, monkeypatch: pytest.MonkeyPatch, *, place: str = "d
     make_model(machine.cache / "models/a--b/snapshots/master")
     settle(machine.cache)
     Repository.create(LocalStorage(machine.place))
+    configure(machine, "")
     words = {"folder": shlex.quote(str(machine.root)), "units": shlex.quote(str(machine.units))}
     for name, text in (("crontab", CRONTAB), ("systemctl", SYSTEMCTL)):
         program = machine.root / "usr/bin" / name
@@ -149,6 +150,14 @@ def make_machine(base: Path, monkeypatch: pytest.MonkeyPatch, *, place: str = "d
         monkeypatch.setattr(f"{module}.find_schedulers", find)
     monkeypatch.setattr("sys.argv", ["pytest"])
     return machine
+
+
+def configure(machine: Machine, text: str) -> None:
+    """Write the configuration; without a kit, whose 100 MB would be copied in every test."""
+    config = machine.home / ".config/zitcache/config.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text("kit = false\n" + text)
+    config.chmod(0o600)
 
 
 def as_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def alone(state: Path, session: Session, wait_seconds: float = 0.0) -> Iterator[
     try:
         _acquire(handle, session, wait_seconds)
         before = _moment(os.pread(handle, 32, 0))
-        _write(handle, f"{time.time():.0f}\n".encode())
+        _write(handle, f"{time.time():.3f}\n".encode())
         try:
             yield before
         finally:
