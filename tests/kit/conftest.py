@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No settings, crontab or disks of the machine that the tests run on."""
     home = tmp_path / "home"
     home.mkdir()
-    for name in ("ZITCACHE_REPO", "ZITCACHE_CACHE", "ZITCACHE_CONFIG", "XDG_CONFIG_HOME", "ZITCACHE_KIT_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith(("ZITCACHE_", "XDG_CONFIG")):
+            monkeypatch.delenv(name)
     for name in ("MODELSCOPE_CACHE", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from zitcache.events import Session
+from zitcache.tasks.kit import keep_kit
 from zitcache.tasks.kit.layout import SCRIPTS, parts_of, python_tag, read_manifest
 from zitcache.tasks.kit.sources import CORE, collect
 
@@ -30,6 +33,17 @@ def test_the_manifest_lists_every_file_with_its_digest(made: Path) -> None:
     assert set(manifest.scripts) == set(SCRIPTS)
     assert manifest.tag == python_tag() and manifest.libc != "unknown"
     assert {each.name for each in manifest.distributions} >= {"zitcache", "numpy", "msgspec", "zstandard"}
+
+
+def test_nobody_else_may_put_a_program_into_it(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        report = keep_kit(tmp_path / "new/kit", Session(), environment={}, cache="/data/cache")
+    finally:
+        os.umask(mask)
+    assert report.action == "made"
+    for path in (tmp_path / "new/kit", *(tmp_path / "new/kit").rglob("*")):
+        assert not path.stat().st_mode & 0o022, path
 
 
 def test_it_holds_what_runs_and_little_else(made: Path) -> None:

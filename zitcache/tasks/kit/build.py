@@ -49,7 +49,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 @contextlib.contextmanager
 def locked(kit: Path) -> Iterator[None]:
     """Make the folder, keep other builders out, and remove what killed ones left. Raises :class:`Locked`."""
-    kit.mkdir(parents=True, exist_ok=True)
+    _make_folder(kit)
     fd = os.open(kit / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
@@ -82,7 +82,7 @@ def build_part(kit: Path, sources: Sources, scripts: Mapping[str, bytes], sessio
     _require_room(kit, sources)
     tag = python_tag()
     staged = kit / temporary_name()
-    staged.mkdir()
+    staged.mkdir(mode=0o755)
     try:
         files = _copy_all(staged, sources, session)
         files[RUNNER] = _write(staged / RUNNER, scripts[RUNNER])
@@ -135,7 +135,7 @@ def _copy_all(staged: Path, sources: Sources, session: Session) -> dict[str, tup
         name = f"{LIBRARY}/{file.name}"
         target = staged / name
         if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             made.add(target.parent)
         files[name] = _copy(file.path, target)
     return files
@@ -156,8 +156,19 @@ def _copy(source: Path, target: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def _make_folder(folder: Path) -> None:
+    """Whatever the umask is, nobody else may put a program into a kit."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o755, exist_ok=True)
+
+
 def _write(target: Path, data: bytes) -> tuple[int, str]:
-    target.write_bytes(data)
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)
     return _described(data)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zitcache import __version__
 from zitcache.errors import ZitcacheError
-from zitcache.tasks.kit.layout import LIBRARY, RUNNER, RUNNING_FROM, KitManifest, python_tag, read_manifest
+from zitcache.tasks.kit.layout import LIBRARY, RUNNER, KitManifest, python_tag, read_manifest, running_kit
 from zitcache.tasks.kit.sources import package_folder, source_fingerprint
 
 _SAMPLES = 64
@@ -16,10 +16,9 @@ _SAMPLES = 64
 
 def runs_from(kit: Path) -> bool:
     """Whether this very process runs from the kit in ``kit``, which is then as new as itself."""
-    named = os.environ.get(RUNNING_FROM)
-    if named and os.path.realpath(named) == os.path.realpath(kit):
-        return True
-    return Path(os.path.realpath(kit)) in package_folder().parents
+    real = Path(os.path.realpath(kit))
+    running = running_kit()
+    return real in package_folder().parents or (running is not None and running.resolve() == real)
 
 
 def current_manifest(kit: Path) -> KitManifest | None:

@@ -41,9 +41,6 @@ MANIFEST = "manifest.json"
 LIBRARY = "lib"
 MACHINES = "machines"
 LOCK = ".lock"
-RUNNING_FROM = "ZITCACHE_KIT_DIR"
-"""Set by ``run.py``: the kit from which this process runs."""
-
 _MAX_MANIFEST_BYTES = 64 << 20
 _MAX_FILES = 200_000
 
@@ -86,6 +83,14 @@ class KitManifest(msgspec.Struct, frozen=True, kw_only=True):
     def size_bytes(self) -> int:
         """The size of all its files together."""
         return sum(size for size, _ in self.files.values())
+
+
+def running_kit() -> Path | None:
+    """The kit that this very process runs from, as ``run.py`` tells it through the environment."""
+    place = os.environ.get("ZITCACHE_KIT_DIR")
+    if not place or os.environ.get("ZITCACHE_KIT_PID") != str(os.getpid()):
+        return None
+    return Path(place) if is_kit(Path(place)) else None
 
 
 def python_tag() -> str:

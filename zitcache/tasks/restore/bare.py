@@ -19,7 +19,7 @@ from zitcache.machine.mounts import is_system_disk
 from zitcache.machine.ownership import distrust
 from zitcache.tasks.discovery import FoundCache, FoundKit
 from zitcache.tasks.environment.sources import set_anywhere
-from zitcache.tasks.kit.layout import KIT_FOLDER, RUNNING_FROM, is_kit
+from zitcache.tasks.kit.layout import KIT_FOLDER, running_kit
 from zitcache.tasks.kit.settings import MachineSettings, load_settings_by_file
 from zitcache.tasks.restore.candidates import (
     SnapshotChoice,
@@ -259,9 +259,9 @@ def _moved(kit: Path | None, settings: MachineSettings | None) -> dict[str, str]
 
 def _kit_to_run(kits: list[FoundKit], preferred: Path | None) -> Path | None:
     """The kit that is to run zitcache from now on: the one that runs now, else the one with the settings."""
-    running = os.environ.get(RUNNING_FROM)
-    if running and is_kit(Path(running)):
-        return Path(running)
+    running = running_kit()
+    if running is not None:
+        return running
     if preferred is not None:
         return preferred
     lasting = [kit.path for kit in kits if kit.path.name in (KIT_FOLDER, KIT_NAME)]

@@ -23,7 +23,9 @@ PREFIX = "zitcache-kit-"
 
 def main() -> None:
     """Find the library, prove that its compiled modules load, and go."""
+    # With the process it is true of: a program started from here inherits both, and may be another zitcache.
     os.environ["ZITCACHE_KIT_DIR"] = os.path.dirname(HERE)
+    os.environ["ZITCACHE_KIT_PID"] = str(os.getpid())
     if os.environ.get("ZITCACHE_KIT_OFFLINE"):
         sys.addaudithook(refuse_network)
     sys.path.insert(0, LIBRARY)
