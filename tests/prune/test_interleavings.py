@@ -70,6 +70,7 @@ def test_a_backup_that_uses_what_a_sweep_deletes() -> None:
     assert min(ends[True], ends[False]) > 0, "sometimes the pack is kept, sometimes it is stored anew"
 
 
+@pytest.mark.slow
 def test_two_backups_and_a_sweep() -> None:
     base, packs = orphaned()
     for number, run in enumerate(
@@ -154,6 +155,7 @@ def half_used() -> MemoryStorage:
     return base
 
 
+@pytest.mark.slow
 def test_a_backup_against_a_whole_prune_that_repacks() -> None:
     base = half_used()
     freed = 0
@@ -200,11 +202,14 @@ def test_two_prunes_and_a_backup() -> None:
     assert locked > 0
 
 
-@pytest.mark.parametrize("gap", range(3))
-def test_two_prunes_whose_locks_do_not_hold(monkeypatch: pytest.MonkeyPatch, gap: int) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(("changes", "stride"), [(2, 2), (3, 7)])
+def test_two_prunes_whose_locks_do_not_hold(
+    monkeypatch: pytest.MonkeyPatch, changes: int, stride: int
+) -> None:
     """One slept for so long that its lock was taken away, and goes on where it was."""
     monkeypatch.setattr("zitcache.repository.locks.PruneLock._other_holder", lambda self: None)
-    for run in switches(half_used(), [pruner(), pruner()], 2 + gap % 2, stride=2 + 5 * (gap % 2)):
+    for run in switches(half_used(), [pruner(), pruner()], changes, stride=stride):
         assert run.errors == [None, None]
         assert len(require_whole(run.storage)) == 1
 

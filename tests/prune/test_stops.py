@@ -143,6 +143,7 @@ def test_a_whole_prune_does_all_of_its_work(scene: Scene) -> None:
     scene.require_sound(storage)
 
 
+@pytest.mark.slow
 def test_prune_survives_kill_at_every_operation(scene: Scene) -> None:
     plans = every_plan(prune_all, scene)
     assert len(plans) > 250
@@ -161,6 +162,7 @@ def test_prune_survives_kill_at_every_operation(scene: Scene) -> None:
         scene.require_sound(inner, is_back=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [NoSpace("full"), Unreachable("gone"), CredentialsError("403")], ids=str)
 def test_prune_survives_an_error_at_every_operation(scene: Scene, error: ZitcacheError) -> None:
     count = count_operations(prune_all, scene.base.copy())  # type: ignore[arg-type]
@@ -233,6 +235,7 @@ def spoil(storage: MemoryStorage, scene: Scene) -> MemoryStorage:
     return storage
 
 
+@pytest.mark.slow
 def test_repair_survives_kill_at_every_operation(scene: Scene) -> None:
     broken = spoil(scene.base.copy(), scene)
 
