@@ -14,7 +14,9 @@ from blake3 import blake3
 from zitcache.storage.metadata_cache import MAX_OBJECT_BYTES, MetadataCache
 from zitcache.storage.protocol import Buffer, ObjectInfo, ObjectWriter, Storage
 
-KEPT_FOLDERS = frozenset({"index", "snapshots", "digests", "checks", "goldens", "forgotten", "damaged"})
+KEPT_FOLDERS = frozenset(
+    {"index", "snapshots", "digests", "checks", "goldens", "forgotten", "damaged", "runs"}
+)
 _OBJECT_ID = re.compile("[0-9a-f]{64}")
 
 
