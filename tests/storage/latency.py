@@ -1,4 +1,4 @@
-"""A storage that is far away: every call takes a round trip and is counted. For tests of what requests cost."""
+"""A storage that is far away: every call takes a round trip and is counted, for what requests cost."""
 
 from __future__ import annotations
 
