@@ -376,6 +376,18 @@ def test_the_old_copy_is_not_deleted_with_what_only_it_has(disks: Disks) -> None
     assert not done.data.source_deleted and done.data.old_copy
 
 
+def test_the_last_copy_of_a_large_file_is_not_deleted(disks: Disks) -> None:
+    """The weights at the new place were removed, perhaps by mistake: the old copy is the only one."""
+    make_cache(disks.cache)
+    move(disks.target, disks.cache)
+    name = "models/owner--name/snapshots/master/big.bin"
+    (disks.target / name).unlink()
+    (disks.target / "token").unlink()
+    done = move(disks.target, disks.cache, delete_source=True)
+    assert done.exit_code is Exit.PARTIAL and name in done.warnings[0].message
+    assert (old_place(disks.cache) / name).stat().st_size > 9 * MIB
+
+
 # -- interrupted, resumed, at once ------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from zitcache.tasks.migrate.names import LINK_PREFIX, LOST_AND_FOUND
 from zitcache.tasks.migrate.structure import replace_by_symlink
 from zitcache.tasks.migrate.survey import compare_content
 
+_LARGE_BYTES = 1 << 20
 _CLOCK_STEP_NS = 2_000_000_000
 """Times of files lag behind the clock, by the tick of the kernel or of the file system."""
 
@@ -24,11 +25,17 @@ _CLOCK_STEP_NS = 2_000_000_000
 def only_in_old(old: Path, target: Path, moment: str, session: Session) -> list[str]:
     """Paths of ``old`` that were written after ``moment`` (ISO 8601) and are not in ``target`` as they are.
 
+    So are large files that ``target`` has no more, whatever their age: perhaps nobody meant to remove them.
     Where a clock was set back, a file seems old that is not; it was compared when the switch was made.
     """
     listing = list_everything(old)
     since = _nanoseconds(moment) - _CLOCK_STEP_NS
-    suspects = [entry for entry in listing.entries.values() if entry.identity.ctime_ns >= since]
+    suspects = [
+        entry
+        for entry in listing.entries.values()
+        if entry.identity.ctime_ns >= since
+        or (entry.size >= _LARGE_BYTES and not os.path.lexists(target / entry.path))
+    ]
     return differing(old, target, listing, suspects, session)
 
 
