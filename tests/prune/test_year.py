@@ -1,4 +1,4 @@
-"""A year of nights with a clock of its own: the repository stays small, and the last good snapshot is whole."""
+"""A year of nights with a clock of its own: the repository stays small, the last good snapshot whole."""
 
 from __future__ import annotations
 
