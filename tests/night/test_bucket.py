@@ -73,9 +73,7 @@ def test_keys_that_may_only_add_make_a_good_night(proxy: FaultProxy, world: Worl
     assert [run.record.exit_code for run in runs(place)] == [0, 0]
 
 
-def test_a_server_that_refuses_is_remembered_here_until_it_does_not(
-    proxy: FaultProxy, world: World
-) -> None:
+def test_a_server_that_refuses_is_remembered_here_until_it_does_not(proxy: FaultProxy, world: World) -> None:
     place = proxy.place()
     make(place)
     proxy.answer(403, "AccessDenied")
@@ -97,5 +95,5 @@ def test_the_server_counts_a_quiet_night_in_few_requests(
         world.night(repository=place, only=("backup",))
     proxy.clear()
     world.night(repository=place, only=("backup",))
-    print(proxy.count(), proxy.count("GET","/runs/"))
+    print(proxy.count(), proxy.count("GET", "/runs/"))
     assert proxy.count() < 80
