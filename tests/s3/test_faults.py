@@ -264,8 +264,22 @@ def test_a_session_renewed_in_the_middle_is_picked_up(
     keys("of-an-old-session")
     fresh = open_storage(proxy.place(storage.location.partition("?")[0].rpartition("/")[2], give_up_after=20))
     old = proxy.answer(400, "ExpiredToken", text="The provided token has expired.")
-    threading.Timer(1.0, lambda: (keys("zit-owner-secret-c2VjcmV0"), setattr(old, "times", 0))).start()
+    threading.Timer(0.5, lambda: keys("zit-owner-secret-c2VjcmV0")).start()
+    threading.Timer(2.0, lambda: setattr(old, "times", 0)).start()
     assert within(20, lambda: fresh.load("packs/old", 0, 10)) == BIG[:10]
+
+
+def test_keys_replaced_in_the_middle_are_picked_up(
+    proxy: FaultProxy, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.answer(403, "InvalidAccessKeyId", times=1)
+    assert within(20, lambda: storage.load("packs/old", 0, 10)) == BIG[:10]
+    proxy.answer(403, "SignatureDoesNotMatch", times=2)
+    with pytest.raises(CredentialsError):
+        within(20, lambda: storage.load("packs/old", 0, 10))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-somebody-else")
+    with pytest.raises(CredentialsError):
+        within(20, lambda: open_storage(storage.location).load("packs/old", 0, 10))
 
 
 def test_late_listings_do_not_hide_what_this_process_wrote(proxy: FaultProxy, storage: S3Storage) -> None:
@@ -338,6 +352,17 @@ def test_an_endpoint_that_sends_whole_objects_for_long_ranges_is_understood(
     assert storage.load("index/short", 4) == b"456789"
     assert storage.load("index/short", 4, 100) == b"456789"
     assert storage.load("index/short", 50, 100) == b""
+
+
+def test_an_endpoint_that_wants_signed_bodies_gets_them(proxy: FaultProxy, storage: S3Storage) -> None:
+    proxy.answer(
+        400,
+        "InvalidArgument",
+        text="x-amz-content-sha256 must be the digest of the body",
+        match=lambda request: request.headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD",
+    )
+    write(storage)
+    assert storage.load("packs/new") == BIG
 
 
 def test_limits_hold(proxy: FaultProxy, storage: S3Storage) -> None:

@@ -19,7 +19,7 @@ from zitcache.storage.traits import StorageTraits
 FORMAT_VERSION = 1
 MIB = 1 << 20
 MAX_PIECE_SIZE = 64 * MIB
-"""Of any piece of a file. A repository cuts smaller ones itself, but copies may come from one that did not."""
+"""Of any piece of a file. What a repository cuts itself is smaller; copies come from any."""
 
 HexId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]

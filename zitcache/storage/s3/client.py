@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zitcache import __version__
@@ -43,6 +44,7 @@ class Connection:
         self._region = location.region
         self._extra = threading.local()
         self._secrets: set[str] = set()
+        self._signs_bodies = False
         self.endpoint_url: str | None = location.endpoint_url
         self.generation = 0
         """Counts the clients, so that of many threads whose keys expired one makes a new client."""
@@ -85,6 +87,15 @@ class Connection:
             if other is None:
                 return False
             self._style = other
+            self._drop(keep_session=True)
+            return True
+
+    def sign_bodies(self, generation: int) -> bool:
+        """Make bodies a part of the signature from now on; False if they are one already."""
+        with self._lock:
+            if self._signs_bodies:
+                return generation != self.generation
+            self._signs_bodies = True
             self._drop(keep_session=True)
             return True
 
@@ -157,6 +168,8 @@ class Connection:
         from botocore.config import Config
 
         endpoint = self.endpoint_url
+        if endpoint is None or endpoint.startswith("https:"):
+            _require_certificates(os.environ)
         if self._region is None:
             self._region = (
                 (region_of(endpoint) if endpoint else None) or self._session.region_name or FALLBACK_REGION
@@ -176,8 +189,8 @@ class Connection:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             # A SHA-256 of each body costs more than the network. What is written has its own checksum, and
-            # what is read is compared with its BLAKE3.
-            s3=_s3_settings(self.style),
+            # what is read is compared with its BLAKE3. Endpoints that insist get one.
+            s3=_s3_settings(self.style, self._signs_bodies),
             proxies={} if endpoint and is_local(endpoint) else None,
         )
         client: S3Client = self._session.client(
@@ -191,7 +204,7 @@ class Connection:
         params["headers"].update(getattr(self._extra, "headers", {}))
 
 
-def _endpoint_of_environment(environ: os._Environ[str] | dict[str, str]) -> str | None:
+def _endpoint_of_environment(environ: Mapping[str, str]) -> str | None:
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
@@ -211,8 +224,21 @@ def _keep_region(params: dict[str, Any], **_: object) -> None:
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
-def _s3_settings(style: str) -> Any:
-    return {"addressing_style": style, "payload_signing_enabled": False}
+def _s3_settings(style: str, signs_bodies: bool) -> Any:
+    return {"addressing_style": style, "payload_signing_enabled": signs_bodies}
+
+
+def _require_certificates(environ: Mapping[str, str]) -> None:
+    """A file of certificates that is not there would look like a network that fails, again and again."""
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        path = environ.get(name)
+        if path:
+            if not os.path.exists(path):
+                raise UsageError(
+                    f"{name} names the certificates to trust, but there is no {path}.",
+                    hint=f"Correct it, or take it away: unset {name}",
+                )
+            return
 
 
 def _is_custom(client: S3Client) -> bool:

@@ -109,6 +109,7 @@ _STATUSES = {
     503: Kind.BUSY,
     507: Kind.FULL,
 }
+_UNSIGNED = re.compile("content-sha256|XAmzContentSHA256Mismatch|UNSIGNED-PAYLOAD", re.IGNORECASE)
 RETRIED = frozenset({Kind.AWAY, Kind.BUSY, Kind.CONFLICT, Kind.CHECKSUM, Kind.UNKNOWN_HOST})
 _REGION_IN_TEXT = re.compile(r"expecting '([a-z0-9-]{1,40})'")
 _PLAIN = re.compile(r"[^\x20-\x7e\u00a0-\U0001ffff]")
@@ -134,6 +135,11 @@ class Answer:
     retry_after: float | None = None
     server_time: float | None = None
     received: int = 0
+
+    @property
+    def wants_signed_bodies(self) -> bool:
+        """Whether the endpoint refuses bodies that are not part of the signature."""
+        return 400 <= self.status < 502 and _UNSIGNED.search(self.text) is not None
 
 
 def answer_of(error: BaseException, secrets: Sequence[str] = ()) -> Answer | None:

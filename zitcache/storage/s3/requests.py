@@ -59,12 +59,14 @@ class Requests:
                     raise
                 cause = error
             else:
-                self.patience.answered()
+                self.patience.succeeded()
                 return result
             if answer.status:
                 self.patience.answered()
             if answer.received:
                 tries.progressed()
+            if answer.wants_signed_bodies and self.connection.sign_bodies(generation):
+                continue
             if answer.kind in expected:
                 raise Expected(answer, tries.total)
             if answer.kind in {Kind.REGION, Kind.STYLE, Kind.UNKNOWN_HOST} and moves < _MOVES:
@@ -86,6 +88,11 @@ class Requests:
         if answer.kind is Kind.EXPIRED:
             self.connection.renew(generation)
             return tries.pause(at_most=RENEWAL_SECONDS)
+        if answer.kind is Kind.KEYS and self.patience.was_trusted and not tries.has_new_keys:
+            # They were good before, so they were replaced: read them again, once.
+            tries.has_new_keys = True
+            self.connection.renew(generation)
+            return tries.pause()
         if answer.kind not in RETRIED:
             return False
         at_most = None

@@ -19,15 +19,26 @@ class Patience:
     def __init__(self, give_up_after: float) -> None:
         self.give_up_after = give_up_after
         self._was_reached = threading.Event()
+        self._was_trusted = threading.Event()
 
     @property
     def was_reached(self) -> bool:
         """Whether any request was ever answered."""
         return self._was_reached.is_set()
 
+    @property
+    def was_trusted(self) -> bool:
+        """Whether any request ever succeeded, so that the keys were good then."""
+        return self._was_trusted.is_set()
+
     def answered(self) -> None:
         """The endpoint is there."""
         self._was_reached.set()
+
+    def succeeded(self) -> None:
+        """The endpoint did what it was asked for."""
+        self._was_reached.set()
+        self._was_trusted.set()
 
     def begin(self) -> Tries:
         """For one request."""
@@ -42,6 +53,7 @@ class Tries:
         self._failing_since: float | None = None
         self._count = 0
         self.total = 0
+        self.has_new_keys = False
 
     def progressed(self) -> None:
         """Something was achieved since the last failure: begin to count anew."""
