@@ -11,7 +11,9 @@ from zitcache.schedule.history import recent_runs, state_directory
 from zitcache.tasks.configuration import Config
 from zitcache.tasks.locations import open_repository
 from zitcache.tasks.overview import Overview, overview
-from zitcache.tasks.report.collect import last_picture_path, live_inventory
+from zitcache.tasks.overview.problems import problems_of
+from zitcache.tasks.report.collect import live_inventory
+from zitcache.tasks.report.pictures import last_picture_path
 from zitcache.tasks.schedule.state import ScheduleReport, schedule_state
 from zitcache.tasks.settings import load_config
 
@@ -43,20 +45,7 @@ def status(repository: str | None, cache: str | None, session: Session) -> Outco
     stock = live_inventory(cache, session)
     view = overview(opened, snapshots, runs, stock, config.status)
     schedule = schedule_state(runs)
-    problems = [
-        f"{model.id} is in the cache but in no good snapshot."
-        for model in view.models
-        if model.snapshot_id is None and model.in_cache != "absent"
-    ]
-    problems += [f"Snapshot {snapshot_id[:8]} cannot be read." for snapshot_id in sorted(unreadable)]
-    problems += [_too_old(moment.what, moment.time) for moment in view.moments if moment.stale]
-    problems += [
-        f"The last {moment.what} failed with exit code {moment.last_exit_code}."
-        for moment in view.moments
-        if moment.last_exit_code
-    ]
-    if schedule.last_exit_code:
-        problems.append(f"The last night ended with exit code {schedule.last_exit_code}: see zitcache log.")
+    problems = problems_of(view, unreadable, schedule.last_exit_code)
     if schedule.problem:
         session.warn("not-scheduled", schedule.problem, "zitcache schedule install")
     report = StatusReport(
@@ -67,10 +56,6 @@ def status(repository: str | None, cache: str | None, session: Session) -> Outco
         picture=last_picture_path(opened),
     )
     return Outcome(data=report, warnings=session.warnings, exit_code=Exit.OK if report.ok else Exit.DAMAGE)
-
-
-def _too_old(what: str, moment: str | None) -> str:
-    return f"The last good {what} is too old." if moment else f"There has been no good {what} yet."
 
 
 __all__ = ["StatusReport", "status"]

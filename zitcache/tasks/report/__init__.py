@@ -1,7 +1,7 @@
 """``report``: one page about everything: what is protected, how large, how fast, how healthy.
 
-``collect``: the figures · here: collecting, rendering (by a function that is handed in, because pages are the
-business of ``ui``) and writing the file whole.
+``collect``: the figures · ``pictures``: golden and last proof · here: collecting, rendering (by a function
+that is handed in, because pages are the business of ``ui``) and writing the file whole.
 """
 
 from __future__ import annotations

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import time
-from pathlib import Path
 
 import msgspec
 
@@ -14,21 +12,20 @@ from zitcache import __version__
 from zitcache.cache.inventory import Inventory, inventory
 from zitcache.errors import CacheNotFound, ZitcacheError
 from zitcache.events import Session
-from zitcache.proof.goldens import load_goldens
-from zitcache.repository.repository import Repository
 from zitcache.repository.selection import Snapshot, list_snapshots, newest_good
 from zitcache.schedule.history import Run, recent_runs, state_directory
 from zitcache.tasks.configuration import Config
 from zitcache.tasks.locations import locate, open_repository
 from zitcache.tasks.overview import Overview, overview
 from zitcache.tasks.overview.ages import iso_of
+from zitcache.tasks.overview.problems import problems_of
 from zitcache.tasks.overview.sizes import Sizes, Totals, sizes_by_dtype, sizes_by_model, totals
+from zitcache.tasks.report.pictures import Picture, golden_picture, last_picture
+from zitcache.tasks.schedule.state import schedule_state
 from zitcache.tasks.settings import load_config
 
 MAX_SNAPSHOTS = 400
 MAX_RUNS = 60
-_MAX_PICTURE_BYTES = 16 << 20
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class SnapshotPoint(msgspec.Struct, kw_only=True):
@@ -69,17 +66,12 @@ class InventoryLine(msgspec.Struct, kw_only=True):
     problems: list[str]
 
 
-class Picture(msgspec.Struct, kw_only=True):
-    """A PNG with when and of what it was drawn."""
-
-    png: bytes
-    model: str
-    time: str
-    detail: str = ""
-
-
 class ReportData(msgspec.Struct, kw_only=True):
-    """Everything that the page shows. ``golden``/``proof``: the pictures to lay side by side."""
+    """Everything that the page shows. ``golden``/``proof``: the pictures to lay side by side.
+
+    ``problems``: sentences, the gravest first. ``next_run``: ISO time, None if no night comes by itself, for
+    the reason in ``schedule_problem``; ``backend``: what runs them.
+    """
 
     time: str
     host: str
@@ -91,6 +83,10 @@ class ReportData(msgspec.Struct, kw_only=True):
     by_model: list[Sizes]
     totals: Totals
     runs: list[RunPoint]
+    problems: list[str] = []
+    next_run: str | None = None
+    backend: str | None = None
+    schedule_problem: str | None = None
     golden: Picture | None = None
     proof: Picture | None = None
 
@@ -110,19 +106,26 @@ def collect(repository: str | None, cache: str | None, session: Session) -> Repo
     if newest is not None:
         with contextlib.suppress(ZitcacheError):
             entries = opened.tree(newest.record)
+    view = overview(opened, snapshots, runs, stock, config.status)
+    schedule = schedule_state(runs)
+    proof = last_picture(opened)
     return ReportData(
         time=iso_of(time.time()),
         host=socket.gethostname(),
         program=f"zitcache {__version__}",
-        overview=overview(opened, snapshots, runs, stock, config.status),
+        overview=view,
         inventory=_inventory(stock),
         snapshots=[_point(snapshot) for snapshot in snapshots[-MAX_SNAPSHOTS:]],
         by_dtype=sizes_by_dtype(opened, entries),
         by_model=sizes_by_model(opened, entries, newest.record.models if newest else []),
         totals=totals(opened, snapshots),
         runs=[run_point(run) for run in reversed(runs)],
-        golden=_golden(opened),
-        proof=last_picture(opened),
+        problems=problems_of(view, unreadable, schedule.last_exit_code),
+        next_run=schedule.next_run,
+        backend=schedule.backend,
+        schedule_problem=schedule.problem,
+        golden=golden_picture(opened, proof.model if proof else None),
+        proof=proof,
     )
 
 
@@ -156,64 +159,6 @@ def run_point(run: Run) -> RunPoint:
             point.bytes_read, point.bytes_new_stored = figures.bytes_read, figures.bytes_new_stored
             point.backup_seconds = backup.seconds
     return point
-
-
-def last_picture(repository: Repository) -> Picture | None:
-    """The newest picture that a proof left beside the repository (``REPOSITORY-proofs/``)."""
-    for path in _pictures(repository)[:3]:
-        png = _read_png(path)
-        if png is not None:
-            return Picture(png=png, model=_attested_model(path.parent), time=iso_of(path.stat().st_mtime))
-    return None
-
-
-def last_picture_path(repository: Repository) -> str | None:
-    """Where the newest picture of a proof lies, if there is one here."""
-    return next((str(path) for path in _pictures(repository)), None)
-
-
-def _pictures(repository: Repository) -> list[Path]:
-    """The pictures of proofs, the newest first."""
-    location = repository.storage.location
-    if "://" in location:
-        return []
-    proofs = Path(f"{location.rstrip('/')}-proofs")
-    found: list[tuple[float, Path]] = []
-    with contextlib.suppress(OSError):
-        found = [(path.stat().st_mtime, path) for path in proofs.glob("*/**/picture.png")]
-    return [path for _, path in sorted(found, reverse=True)]
-
-
-def _golden(repository: Repository) -> Picture | None:
-    goldens = sorted(load_goldens(repository), key=lambda golden: golden.record.time)
-    if not goldens:
-        return None
-    record = goldens[-1].record
-    if not record.picture.startswith(_PNG):
-        return None
-    return Picture(png=record.picture, model=record.model, time=record.time, detail=record.host)
-
-
-class _Attested(msgspec.Struct):
-    model: str = ""
-
-
-def _attested_model(folder: Path) -> str:
-    try:
-        raw = (folder / "attestation.json").read_bytes()
-        return msgspec.json.decode(raw, type=_Attested).model
-    except (OSError, msgspec.MsgspecError):
-        return ""
-
-
-def _read_png(path: Path) -> bytes | None:
-    try:
-        if os.path.getsize(path) > _MAX_PICTURE_BYTES:
-            return None
-        data = path.read_bytes()
-    except OSError:
-        return None
-    return data if data.startswith(_PNG) else None
 
 
 def _point(snapshot: Snapshot) -> SnapshotPoint:

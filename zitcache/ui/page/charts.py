@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from zitcache.tasks.overview.sizes import Sizes
     from zitcache.tasks.report.collect import RunPoint, SnapshotPoint
 
-_WIDTH = 720
+_WIDTH, _HEIGHT = 720, 120
+_BASE = 116
 _MOST_BARS = 12
 
 
@@ -43,53 +44,50 @@ def time_line(points: Sequence[SnapshotPoint]) -> str:
         return ""
     first, last = min(moment for moment, _ in placed), max(moment for moment, _ in placed)
     width, largest = max(last - first, 1.0), max(point.size_bytes for _, point in placed) or 1
-    height, dots = 150, []
-    for moment, point in placed:
-        x = 16 + (_WIDTH - 32) * ((moment - first) / width if last > first else 0.5)
-        y = height - 26 - (height - 52) * point.size_bytes / largest
+    stems, dots = [], []
+    # The good ones first: what is not must not be hidden by its neighbours.
+    for moment, point in sorted(placed, key=lambda each: each[1].state != "good"):
+        x = 12 + (_WIDTH - 24) * ((moment - first) / width if last > first else 0.5)
+        y = _BASE - (_BASE - 14) * point.size_bytes / largest
         label = f"{point.id[:8]}, {local_time(point.time)}, {size(point.size_bytes)}, {point.state}"
+        pinned = " pinned" if point.pinned else ""
+        stems.append(f"M{x:.1f} {_BASE}V{y:.1f}")
+        # A line of no length with round ends is a dot, however the chart is stretched.
         dots.append(
-            f'<line class="stem" x1="{x:.1f}" y1="{height - 22}" x2="{x:.1f}" y2="{y:.1f}"/>'
-            f'<circle class="{point.state}" cx="{x:.1f}" cy="{y:.1f}" r="{6 if point.pinned else 4.5}">'
-            f"<title>{escape(label)}</title></circle>"
+            f'<path class="dot {escape(point.state)}{pinned}" d="M{x:.1f} {y:.1f}h0">'
+            f"<title>{escape(label)}</title></path>"
         )
-    axis = (
-        f'<line class="axis" x1="8" y1="{height - 22}" x2="{_WIDTH - 8}" y2="{height - 22}"/>'
-        f'<text x="8" y="{height - 6}">{escape(_day(first))}</text>'
-        f'<text x="{_WIDTH - 8}" y="{height - 6}" text-anchor="end">{escape(_day(last))}</text>'
-        f'<text x="8" y="14">{size(largest)}</text>'
-    )
-    return _svg("time-line", "Snapshots along the time", height, axis + "".join(dots))
+    content = f'<path class="stem" d="{"".join(stems)}"/>' + "".join(dots)
+    return _chart("time-line", "Snapshots along the time", size(largest), (_day(first), _day(last)), content)
 
 
 def run_chart(runs: Sequence[RunPoint]) -> str:
     """How long the nights took: a bar each, red where one failed."""
     longest = max((run.seconds for run in runs), default=0.0) or 1.0
-    height, step = 120, (_WIDTH - 32) / max(len(runs), 14)
+    step = (_WIDTH - 16) / max(len(runs), 14)
     columns = []
     for place, run in enumerate(runs):
-        tall = max(2.0, (height - 44) * run.seconds / longest)
+        tall = max(3.0, (_BASE - 8) * run.seconds / longest)
         steps = ", ".join(f"{name} {duration(seconds)}" for name, seconds, _ in run.steps)
         label = f"{local_time(run.started)}: {duration(run.seconds)}, exit code {run.exit_code}. {steps}"
         columns.append(
-            f'<rect class="{"good" if run.exit_code == 0 else "suspect"}" x="{16 + place * step:.1f}" '
-            f'y="{height - 22 - tall:.1f}" width="{max(2.0, step * 0.7):.1f}" height="{tall:.1f}" rx="2">'
+            f'<rect class="{"good" if run.exit_code == 0 else "suspect"}" x="{8 + place * step:.1f}" '
+            f'y="{_BASE - tall:.1f}" width="{max(2.0, step * 0.7):.1f}" height="{tall:.1f}">'
             f"<title>{escape(label)}</title></rect>"
         )
-    axis = (
-        f'<line class="axis" x1="8" y1="{height - 22}" x2="{_WIDTH - 8}" y2="{height - 22}"/>'
-        f'<text x="8" y="14">{duration(longest)}</text>'
-        f'<text x="8" y="{height - 6}">{escape(local_time(runs[0].started)[:10])}</text>'
-        f'<text x="{_WIDTH - 8}" y="{height - 6}" text-anchor="end">'
-        f"{escape(local_time(runs[-1].started)[:10])}</text>"
-    )
-    return _svg("runs", "How long the nights took", height, axis + "".join(columns))
+    ends = (local_time(runs[0].started)[:10], local_time(runs[-1].started)[:10]) if runs else ("", "")
+    return _chart("runs", "How long the nights took", duration(longest), ends, "".join(columns))
 
 
-def _svg(name: str, title: str, height: int, content: str) -> str:
+def _chart(name: str, title: str, top: str, ends: tuple[str, str], content: str) -> str:
+    """A chart as wide as the page. Its words are outside of the drawing, which is stretched."""
+    first, last = map(escape, ends)
+    shown = f"<span>{first}</span>" + (f"<span>{last}</span>" if last != first else "")
     return (
-        f'<svg id="{name}" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        f"{content}</svg>"
+        f'<div class="chart" id="{name}"><div class="top">{escape(top)}</div>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(title)}"><path class="axis" d="M0 {_BASE}H{_WIDTH}"/>{content}</svg>'
+        f'<div class="ends">{shown}</div></div>'
     )
 
 

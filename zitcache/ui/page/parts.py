@@ -32,21 +32,43 @@ def badge(state: str, text: str) -> str:
     return f'<span class="badge {state}">{escape(text)}</span>'
 
 
+def nowrap(text: str) -> str:
+    """A value that stays on one line."""
+    return f'<span class="nowrap">{escape(text)}</span>'
+
+
 def rows(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table. Cells are HTML already; columns without any content are left out."""
     shown = [place for place in range(len(titles)) if any(line[place] for line in lines)]
     head = ""
     if any(titles):
-        head = "<tr>" + "".join(f"<th>{escape(titles[place])}</th>" for place in shown) + "</tr>"
+        head = (
+            "<thead><tr>" + "".join(f"<th>{escape(titles[place])}</th>" for place in shown) + "</tr></thead>"
+        )
     body = "".join(
-        "<tr>" + "".join(f'<td data-title="{escape(titles[place])}">{line[place]}</td>' for place in shown)
-        + "</tr>"
-        for line in lines
-    )  # fmt: skip
-    return f'<div class="scroll"><table>{head}{body}</table></div>'
+        "<tr>" + "".join(_cell(titles[place], line[place]) for place in shown) + "</tr>" for line in lines
+    )
+    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _cell(title: str, content: str) -> str:
+    named = f' data-title="{escape(title)}"' if title else ""
+    empty = "" if content else ' class="empty"'
+    return f"<td{named}{empty}>{content}</td>"
+
+
+def legend(entries: Sequence[tuple[str, str]]) -> str:
+    """What the colours mean. ``entries``: the class of the colour, and its meaning."""
+    items = "".join(f'<span><i class="{name}"></i>{escape(text)}</span>' for name, text in entries)
+    return f'<p class="legend">{items}</p>' if items else ""
+
+
+def fold(title: str, content: str) -> str:
+    """``content`` (HTML) behind a line that opens it."""
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
 def details(title: str, lines: Sequence[str]) -> str:
     """A list that is folded away."""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<details><summary>{escape(title)}</summary><ul>{items}</ul></details>"
+    return fold(title, f"<ul>{items}</ul>")
