@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.backup.world import back_up, flip, make_sample
+from tests.kit.conftest import own
 from zitcache.cache.marker import KIT_NAME, MigrationMarker, marker_paths, write_marker
 from zitcache.errors import Exit, NotFound, RepositoryNotFound, UsageError
 from zitcache.events import Session
@@ -118,7 +119,7 @@ def test_check_reads_from_the_migrated_cache(kit: Path, tmp_path: Path) -> None:
 
 
 def _flip_numpy(kit: Path) -> None:
-    flip(next(kit.glob("*/lib/numpy/__init__.py")))
+    flip(own(next(kit.glob("*/lib/numpy/__init__.py"))))
 
 
 def _remove_one(kit: Path) -> None:
@@ -126,7 +127,7 @@ def _remove_one(kit: Path) -> None:
 
 
 def _truncate_one(kit: Path) -> None:
-    path = next(kit.glob("*/lib/msgspec/*.so"))
+    path = own(next(kit.glob("*/lib/msgspec/*.so")))
     path.write_bytes(path.read_bytes()[:-1])
 
 
@@ -168,7 +169,7 @@ def test_check_with_nothing_in_it(kit: Path) -> None:
 
 def test_a_kit_that_wants_the_network_is_found_out(kit: Path) -> None:
     part = kit / python_tag()
-    start = part / "lib/zitcache/cli/main.py"
+    start = own(part / "lib/zitcache/cli/main.py")
     start.write_text(
         "import socket\nsocket.create_connection(('127.0.0.1', 9), timeout=1)\n" + start.read_text()
     )
