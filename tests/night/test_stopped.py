@@ -192,7 +192,7 @@ def test_the_history_tells_of_missed_nights_when_the_system_disk_was_reset(
     now = time.time()
     (state_directory() / "last-night").unlink()
     assert world.night(if_missed="0 2 * * *")[0].none_missed
-    monkeypatch.setattr("zitcache.tasks.night.missed.own_runs", lambda runs: _aged(runs, now - 2 * 86_400))
+    monkeypatch.setattr("zitcache.tasks.schedule.missed.own_runs", lambda runs: _aged(runs, now - 2 * 86_400))
     assert not world.night(if_missed="0 2 * * *", only=("backup",))[0].none_missed
 
 

@@ -31,12 +31,12 @@ from zitcache.tasks.configuration import Config
 from zitcache.tasks.locations import chosen_location
 from zitcache.tasks.night.alone import alone
 from zitcache.tasks.night.due import due_steps
-from zitcache.tasks.night.missed import last_began, note_night, was_missed
 from zitcache.tasks.night.report import NightReport, NightStep, described
 from zitcache.tasks.night.steps import STEPS, Context, Done, run_step
 from zitcache.tasks.night.telling import Telling
 from zitcache.tasks.overview.ages import has_drawn
 from zitcache.tasks.report import ReportData
+from zitcache.tasks.schedule.missed import last_began, note_night, was_missed
 from zitcache.tasks.settings import load_config
 
 KILLED = 137

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,18 +89,29 @@ def _folders(location: str) -> Sequence[Path]:
 
 
 def _attested(folder: Path) -> _Attested:
+    data = _read(folder / "attestation.json", _MAX_ATTESTATION_BYTES)
     try:
-        with (folder / "attestation.json").open("rb") as file:
-            return msgspec.json.decode(file.read(_MAX_ATTESTATION_BYTES), type=_Attested)
-    except (OSError, msgspec.MsgspecError):
+        return _Attested() if data is None else msgspec.json.decode(data, type=_Attested)
+    except msgspec.MsgspecError:
         return _Attested()
 
 
 def _read_png(path: Path) -> bytes | None:
+    data = _read(path, _MAX_PICTURE_BYTES)
+    return data if data is not None and data.startswith(_PNG) else None
+
+
+def _read(path: Path, most: int) -> bytes | None:
+    """A plain file of at most ``most`` bytes; None for anything else, such as a link to something endless."""
     try:
-        if os.path.getsize(path) > _MAX_PICTURE_BYTES:
-            return None
-        data = path.read_bytes()
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    return data if data.startswith(_PNG) else None
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            return None
+        try:
+            return file.read(most)
+        except OSError:
+            return None

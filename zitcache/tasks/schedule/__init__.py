@@ -1,7 +1,7 @@
 """``schedule``: nights that come by themselves, and the truth about whether they do.
 
 ``installing``: put there and take away · ``state``: what is there, and does anything run it · ``running``:
-our own scheduler, in the foreground.
+our own scheduler, in the foreground · ``missed``: did a night not come.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from zitcache.schedule.daemon import Daemon, only_one
 from zitcache.schedule.history import state_directory
 from zitcache.schedule.times import parse_times
 from zitcache.tasks.configuration import Config
-from zitcache.tasks.night.missed import last_began, was_missed
+from zitcache.tasks.schedule.missed import last_began, was_missed
 from zitcache.tasks.schedule.program import absolute, own_program
 from zitcache.tasks.schedule.state import ScheduleReport, remember_times, schedule_state
 from zitcache.tasks.settings import load_config
