@@ -12,7 +12,7 @@ from zitcache.cache.environment import locate_cache
 from zitcache.errors import UsageError, ZitcacheError, from_os_error
 from zitcache.events import Outcome, Session
 from zitcache.machine.files import write_durably
-from zitcache.machine.mounts import data_mounts, free_space
+from zitcache.machine.mounts import data_mounts, free_space, survival_of_mount
 from zitcache.tasks.locations import discovered_repositories
 from zitcache.tasks.settings import config_path
 
@@ -49,12 +49,16 @@ on = "warning"              # ok, warning or failure
 
 
 class ConfigInitReport(msgspec.Struct, kw_only=True):
-    """``path``: the file, ``text``: its content. ``repo``/``cache``: what was found, or None."""
+    """``path``: the file, ``text``: its content. ``repo``/``cache``: what was found, or None.
+
+    ``repo_exists``: there is a repository already.
+    """
 
     path: str
     repo: str | None
     cache: str | None
     text: str
+    repo_exists: bool = False
     dry_run: bool = False
 
 
@@ -78,7 +82,7 @@ def init_config(
         raise UsageError(
             f"{place} exists already.", hint="Look at it: zitcache config show; replace it with --force"
         )
-    repo, cache = _repository(environ), _cache(environ)
+    (repo, exists), cache = _repository(environ), _cache(environ)
     text = _TEMPLATE.format(
         repo=_line("repo", repo, "/data/zitcache", "a data disk: none is mounted"),
         cache=_line("cache", cache, "/root/workspace/model_cache", "no model cache was found"),
@@ -90,28 +94,31 @@ def init_config(
             write_durably(place, text.encode(), mode=0o600)  # it may come to hold secrets
         except OSError as error:
             raise from_os_error(error, f"writing {place}") from error
-    report = ConfigInitReport(path=str(place), repo=repo, cache=cache, text=text, dry_run=dry_run)
+    report = ConfigInitReport(
+        path=str(place), repo=repo, cache=cache, text=text, repo_exists=exists, dry_run=dry_run
+    )
     return Outcome(data=report, warnings=session.warnings)
 
 
-def _repository(environ: Mapping[str, str]) -> str | None:
-    """The one that is there, else a folder on the data disk with the most room."""
+def _repository(environ: Mapping[str, str]) -> tuple[str | None, bool]:
+    """The one that is there (and whether it is), else one to be: on the roomiest disk that survives a reset."""
     if environ.get("ZITCACHE_REPO"):
-        return environ["ZITCACHE_REPO"]
+        return environ["ZITCACHE_REPO"], True
     found = discovered_repositories()
     if found:
-        return found[0]
-    roomiest: tuple[int, str] | None = None
+        return found[0], True
+    disks = []
     for mount in data_mounts():
         try:
             if not os.access(mount.mount_point, os.W_OK):
                 continue
+            verdict = survival_of_mount(mount).verdict
             free = free_space(mount.mount_point).bytes_free
         except OSError:
             continue
-        if roomiest is None or free > roomiest[0]:
-            roomiest = (free, mount.mount_point)
-    return None if roomiest is None else f"{roomiest[1].rstrip('/')}/zitcache"
+        if verdict != "lost":
+            disks.append((verdict == "survives", free, mount.mount_point))
+    return (f"{max(disks)[2].rstrip('/')}/zitcache" if disks else None), False
 
 
 def _cache(environ: Mapping[str, str]) -> str | None:

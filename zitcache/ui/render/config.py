@@ -44,5 +44,13 @@ def render_config_init(report: ConfigInitReport, view: View) -> list[str]:
         view.style.good("Written:") + f" {printable(report.path)}",
         f"Cache: {printable(report.cache or 'none was found')}",
         f"Repository: {printable(report.repo or 'no data disk is mounted')}",
-        f"Next: {view.command('config', 'validate')}",
+        f"Next: {_after_init(report, view)}",
     ]
+
+
+def _after_init(report: ConfigInitReport, view: View) -> str:
+    if report.repo is None:
+        return "mount a data disk or name a bucket, and set repo in the file"
+    if not report.repo_exists:
+        return f"{view.command('backup', '--init')} (makes the repository)"
+    return view.command("schedule", "install")
