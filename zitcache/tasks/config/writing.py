@@ -101,7 +101,7 @@ def init_config(
 
 
 def _repository(environ: Mapping[str, str]) -> tuple[str | None, bool]:
-    """The one that is there (and whether it is), else one to be: on the roomiest disk that survives a reset."""
+    """The one that is there (and whether it is), else where one may be: the roomiest disk that survives."""
     if environ.get("ZITCACHE_REPO"):
         return environ["ZITCACHE_REPO"], True
     found = discovered_repositories()
