@@ -297,3 +297,16 @@ def test_reread_by_the_command(cache: Path, repository: Path) -> None:
     said = zitcache("backup", "-r", repository, "--cache", cache)
     assert said.returncode == 1
     assert data["damaged"][0] in said.stderr + said.stdout
+
+
+def test_a_damaged_file_whose_name_is_no_text(cache: Path, repository: Path) -> None:
+    """The reason names it, and the snapshot that holds the reason is JSON."""
+    model = make_model(cache / "models/a--b/snapshots/master", {"plain.bin": noise(MIB)})
+    bad = model / os.fsdecode(b"shard-\xff.bin")
+    bad.write_bytes(noise(MIB, "bad"))
+    settle(cache)
+    assert back_up(repository, cache, init=True).exit_code is Exit.OK
+    flip(bad)
+    report = back_up(repository, cache, reread=1.0)
+    assert report.exit_code is Exit.DAMAGE and report.data.damaged == [str(bad.relative_to(cache))]
+    assert "shard-" in snapshots_in(repository)[-1].suspect_reasons[0]

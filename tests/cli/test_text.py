@@ -6,6 +6,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zitcache.machine.texts import exact_text
 from zitcache.ui.style import Style
 from zitcache.ui.table import Column, cell_width, table
 from zitcache.ui.text import count, duration, json_text, local_time, printable, rate, size
@@ -84,3 +85,11 @@ def test_columns_line_up_with_wide_characters_too() -> None:
     assert lines == ["Model     Size", "a          1 B", "模型   10.0 GB"]
     assert cell_width("模型e\u0301") == 5
     assert table([Column("Model")], [], Style()) == []
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "replace")))
+def test_every_name_comes_back_exactly(name: bytes) -> None:
+    text = os.fsdecode(name)
+    shown = json_text(text)
+    shown.encode("utf-8", "strict")
+    assert exact_text(shown) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.backup.world import flip
+from tests.backup.world import flip, zitcache
 from tests.cli.night_reports import moment, overview
 from tests.night.world import World, steps
 from zitcache.errors import Exit
+from zitcache.machine.texts import exact_text
 from zitcache.schedule.history import Run, RunRecord, StepRecord
 from zitcache.tasks.night.telling import message_of, metrics_of
 
@@ -186,3 +188,28 @@ def test_a_record_is_bounded(world: World) -> None:
 
     (kept,) = recent_runs(None, state_directory())
     assert len(kept.record.log) == MAX_LOG_CHARACTERS
+
+
+def test_a_name_that_is_no_text_is_told_and_remembered(world: World, tmp_path: Path) -> None:
+    bad = world.model / os.fsdecode(b"shard-\xff\n.bin")
+    bad.write_bytes(b"x" * 5000)
+    world.configure(
+        f'[night]\nreread = "100%"\n[metrics]\ntextfile = "{tmp_path}/z.prom"\n'
+        f"[hooks]\nafter = 'printf %s \"$ZITCACHE_BODY\" >{tmp_path}/body'\n"
+    )
+    assert world.night(only=("backup",))[1] == 0
+    flip(bad)
+    report, code, _ = world.night(only=("backup", "report"))
+    assert code == Exit.DAMAGE and report.told, [step.message for step in report.steps]
+    (newest, _) = world.runs()
+    step = newest.record.step("backup")
+    assert step is not None and bad.name in step.message, "the exact name comes back"
+    assert (tmp_path / "body").read_text().splitlines()[0].endswith("shard-\\xff\\n.bin")
+    assert len([line for line in newest.record.log.splitlines() if "shard-" in line]) == 2, (
+        "no lines of its own"
+    )
+    done = zitcache("log", "-r", world.place, "--json")
+    told = json.loads(done.stdout)["data"]
+    exact = exact_text(told["steps"][0]["data"]["damaged"][0])
+    assert exact == f"models/a--b/snapshots/master/{bad.name}"
+    zitcache("log", "-r", world.place).stdout.encode("utf-8", "strict")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +21,7 @@ from zitcache.codec.frame import FrameKind
 from zitcache.errors import NotFound, ZitcacheError, from_os_error
 from zitcache.events import Notice
 from zitcache.machine.files import write_durably
+from zitcache.machine.texts import exact_text, json_text
 from zitcache.repository.objects import load_objects
 from zitcache.repository.records import decode_record
 from zitcache.repository.repository import Repository
@@ -95,7 +96,7 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 def remember(run: RunRecord, repository: Repository | None, state: Path) -> list[Notice]:
     """Keep a run, in the repository if it can be written. Never raises: remembering must not fail a night."""
-    run = msgspec.structs.replace(run, log=run.log[-MAX_LOG_CHARACTERS:])
+    run = _translated(msgspec.structs.replace(run, log=run.log[-MAX_LOG_CHARACTERS:]), json_text)
     notices: list[Notice] = []
     if repository is not None:
         _move_spooled(repository, state)  # first, so that the newest run is the last one written
@@ -121,14 +122,16 @@ def recent_runs(repository: Repository | None, state: Path, limit: int = KEEP) -
 
     Raises what listing the repository raises: "nothing is recorded" must not be said of what was not seen.
     """
-    runs = [Run(_name(path), record, pending=True) for path, record in _spooled(state)]
+    runs = [
+        Run(_name(path), _translated(record, exact_text), pending=True) for path, record in _spooled(state)
+    ]
     if repository is not None:
         infos = sorted(repository.storage.list(FOLDER), key=lambda info: info.modified, reverse=True)
         # By time of writing, of which a copied repository may have lost the order: some more are read.
         wanted = infos[: limit + 16]
         for name, found in load_objects(repository.storage, wanted, FrameKind.RECORD, RunRecord):
             if isinstance(found, RunRecord):
-                runs.append(Run(name.rpartition("/")[2], found))
+                runs.append(Run(name.rpartition("/")[2], _translated(found, exact_text)))
     runs.sort(key=lambda run: run.record.started, reverse=True)
     return runs[:limit]
 
@@ -198,6 +201,27 @@ def _move_spooled(repository: Repository, state: Path) -> None:
         with contextlib.suppress(ZitcacheError, OSError):
             repository.store_record(FOLDER, record)
             path.unlink()
+
+
+def _translated(run: RunRecord, translate: Callable[[str], str]) -> RunRecord:
+    """A record with all of its texts translated: names in it may be no valid Unicode, which JSON must be.
+
+    The ``data`` of its steps are JSON already.
+    """
+    replace = msgspec.structs.replace
+    return replace(
+        run,
+        log=translate(run.log),
+        steps=[replace(step, message=translate(step.message)) for step in run.steps],
+        warnings=[
+            replace(
+                notice,
+                message=translate(notice.message),
+                hint=None if notice.hint is None else translate(notice.hint),
+            )
+            for notice in run.warnings
+        ],
+    )
 
 
 def _name(path: Path) -> str:

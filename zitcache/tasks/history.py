@@ -6,6 +6,7 @@ import msgspec
 
 from zitcache.errors import ZitcacheError
 from zitcache.events import Outcome, Session
+from zitcache.machine.plain import exact
 from zitcache.repository.repository import Repository
 from zitcache.schedule.history import KEEP, Run, find_run, recent_runs, state_directory
 from zitcache.tasks.locations import open_repository
@@ -84,7 +85,7 @@ def _summary(run: Run, *, whole: bool) -> RunSummary:
                 exit_code=step.exit_code,
                 seconds=step.seconds,
                 message=step.message,
-                data=step.data if whole else None,
+                data=exact(msgspec.json.decode(step.data)) if whole else None,
             )
             for step in record.steps
             if not step.skipped

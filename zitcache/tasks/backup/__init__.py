@@ -206,7 +206,7 @@ class _Run:
             size_bytes=sum(entry.size for entry in files),
             bytes_new_stored=saver.bytes_stored,
             suspect=bool(verdict.reasons),
-            suspect_reasons=verdict.reasons,
+            suspect_reasons=[portable(reason)[0] for reason in verdict.reasons],
             damage=verdict.damage,
             left_out=[portable(path)[0] for path in left_out],
             tags=sorted(set(self.request.tags)),

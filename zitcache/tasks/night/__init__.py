@@ -23,6 +23,7 @@ from zitcache import __version__
 from zitcache.errors import Exit, Interrupted, Locked, UsageError, ZitcacheError
 from zitcache.events import Outcome, Session
 from zitcache.machine.fstab import unmounted
+from zitcache.machine.plain import plain
 from zitcache.repository.repository import Repository
 from zitcache.schedule.history import Run, RunRecord, StepRecord, recent_runs, remember, state_directory
 from zitcache.schedule.times import parse_times
@@ -123,6 +124,7 @@ class _Night:
         self._clock = time.monotonic()
         self._steps: list[StepRecord] = []
         self._skipped: dict[str, str] = {}
+        self._data: dict[str, object] = {}
         self._log: list[str] = []
         self._seen = 0
         self._location: str | None = request.repository
@@ -249,13 +251,14 @@ class _Night:
 
     def _add(self, done: Done, name: str, seconds: float) -> None:
         self._say_warnings()
+        self._data[name] = done.data
         self._steps.append(
             StepRecord(
                 name=name,
                 exit_code=int(done.exit_code),
                 seconds=seconds,
                 message=done.message,
-                data=msgspec.Raw(msgspec.json.encode(done.data)),
+                data=msgspec.Raw(msgspec.json.encode(plain(done.data))),
             )
         )
         code = f"exit code {int(done.exit_code)}: " if done.exit_code else ""
@@ -269,7 +272,9 @@ class _Night:
         self._seen = len(self._session.warnings)
 
     def _say(self, line: str) -> None:
-        self._log.append(f"{time.strftime('%H:%M:%S')} {line}")
+        # A name may hold a line break, and must not pose as a line of its own.
+        text = line.replace("\\", "\\\\").replace("\n", "\\n") if "\n" in line else line
+        self._log.append(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _record(self) -> RunRecord:
         return RunRecord(
@@ -298,7 +303,7 @@ class _Night:
     def _outcome(self, *, told: bool) -> Outcome[NightReport]:
         report = NightReport(
             repository=None if self._repository is None else self._repository.storage.location,
-            steps=described(self._steps, self._skipped),
+            steps=described(self._steps, self._skipped, self._data),
             seconds=time.monotonic() - self._clock,
             told=told,
             dry_run=self._request.dry_run,

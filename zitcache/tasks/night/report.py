@@ -35,8 +35,13 @@ class NightReport(msgspec.Struct, kw_only=True):
     none_missed: bool = False
 
 
-def described(done: Sequence[StepRecord], skipped: Mapping[str, str]) -> list[NightStep]:
-    """Every step in the order of nights: what was done, what was not its turn, and what is still to do."""
+def described(
+    done: Sequence[StepRecord], skipped: Mapping[str, str], data: Mapping[str, object]
+) -> list[NightStep]:
+    """Every step in the order of nights: what was done, what was not its turn, and what is still to do.
+
+    ``data``: the reports of those that were done.
+    """
     by_name = {step.name: step for step in done}
     steps = []
     for name in dict.fromkeys((*STEPS, *by_name)):
@@ -52,7 +57,7 @@ def described(done: Sequence[StepRecord], skipped: Mapping[str, str]) -> list[Ni
                 exit_code=step.exit_code,
                 seconds=step.seconds,
                 message=step.message,
-                data=msgspec.json.decode(step.data),
+                data=msgspec.to_builtins(data.get(name)),
             )
         )
     return steps

@@ -15,6 +15,7 @@ import msgspec
 from zitcache.errors import Exit, ZitcacheError
 from zitcache.events import Notice, Outcome, Session
 from zitcache.machine.fstab import unmounted
+from zitcache.machine.texts import json_text, printable
 from zitcache.repository.repository import Repository
 from zitcache.repository.selection import list_snapshots
 from zitcache.schedule.history import Run, RunRecord, StepRecord, last_with_step, own_runs, recent_runs
@@ -151,7 +152,7 @@ def message_of(record: RunRecord, view: Overview | None) -> Message:
         level = "failure"
     elif failed or stale:
         level = "warning"
-    lines = [f"{step.name}: {step.message}" for step in record.steps if not step.skipped]
+    lines = [f"{step.name}: {printable(step.message)}" for step in record.steps if not step.skipped]
     if stale:
         lines.append(f"Too long ago: {', '.join(stale)}.")
     what = f"{failed[0].name} failed" if failed else f"{stale[0]} is too old" if stale else "a good night"
@@ -164,9 +165,14 @@ def message_of(record: RunRecord, view: Overview | None) -> Message:
         body="\n".join(lines),
         level=level,
         exit_code=record.exit_code,
-        log=record.log,
+        log=json_text(record.log),
         data=[
-            {"name": step.name, "exit_code": step.exit_code, "seconds": step.seconds, "message": step.message}
+            {
+                "name": step.name,
+                "exit_code": step.exit_code,
+                "seconds": step.seconds,
+                "message": json_text(step.message),
+            }
             for step in record.steps
             if not step.skipped
         ],
