@@ -60,6 +60,7 @@ class Daemon:
     def run(self) -> None:
         """Block until stopped. A night that should have run is made up for at once."""
         from apscheduler.schedulers.background import BackgroundScheduler
+        from apscheduler.triggers.date import DateTrigger
 
         scheduler = BackgroundScheduler()
         scheduler.add_job(
@@ -72,7 +73,8 @@ class Daemon:
         )
         if self._missed():
             self._say("The last night was missed: running it now.")
-            scheduler.add_job(self.run_once, id="missed", misfire_grace_time=None)
+            # By class: names are looked up in the metadata of installed packages, which a kit does not have.
+            scheduler.add_job(self.run_once, DateTrigger(), id="missed", misfire_grace_time=None)
         scheduler.start()
         try:
             self._say_next(scheduler)

@@ -251,12 +251,20 @@ def _stop_daemon(session: Session) -> list[str]:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + _START_SECONDS
-    while running_scheduler(state_directory()) is not None:
+    while running_scheduler(state_directory()) is not None or _is_alive(process):
         if time.monotonic() > deadline:
             session.warn("scheduler-not-stopped", f"The scheduler (process {process}) does not stop.")
             return []
         time.sleep(0.05)
     return [f"zitcache schedule run (process {process})"]
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked about has no words left."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 def _remove_others(keep: str | None, session: Session) -> list[str]:

@@ -43,13 +43,14 @@ def run_scheduler(request: RunRequest, session: Session) -> Outcome[ScheduleRepo
     options += ["--cache", absolute(request.cache)] if request.cache else []
     state = state_directory()
     nice = shutil.which("nice")
+    again = [*own_program(), "schedule", "run", "--at", times.text, *options]
     command = [*([nice, "-n", "19"] if nice else []), *own_program(), "night", *options, "--no-progress"]
 
     def missed() -> bool:
         return was_missed(times, last_began(repository, state), datetime.now().astimezone())
 
     with only_one(state):
-        remember_times(times)
+        remember_times(times, again)
         Daemon(command, times, missed=missed, say=_say, wait=session.cancel.wait).run()
     return Outcome(data=schedule_state(()), warnings=session.warnings)
 

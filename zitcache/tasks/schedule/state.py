@@ -92,13 +92,23 @@ def schedule_state(runs: Sequence[Run], now: datetime | None = None) -> Schedule
         problem=problem,
         last_run=None if last is None else iso_of(last.started),
         last_exit_code=None if last is None else last.exit_code,
-        daemon_command=None if daemon is None else _command_of(daemon),
+        daemon_command=None if daemon is None else _remembered()[1] or _command_of(daemon),
     )
 
 
-def remember_times(times: CronTimes) -> None:
-    """Our own scheduler is running with these; for :func:`schedule_state`. Raises ``OSError``."""
-    (state_directory() / _AT_NAME).write_text(times.text)
+def remember_times(times: CronTimes, command: Sequence[str]) -> None:
+    """Our own scheduler runs with these times, started so; for :func:`schedule_state`. Raises ``OSError``."""
+    text = f"{times.text}\n{shlex.join(command)}\n"
+    (state_directory() / _AT_NAME).write_text(text, errors="surrogateescape")
+
+
+def _remembered() -> tuple[str | None, str | None]:
+    """Times and command of our own scheduler, as it has written them down."""
+    try:
+        lines = (state_directory() / _AT_NAME).read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None, None
+    return (lines[0] if lines else None), (lines[1] if len(lines) > 1 else None)
 
 
 def _candidates(entries: ScheduleEntries, daemon: int | None) -> list[tuple[str, CronTimes | None]]:
@@ -117,11 +127,7 @@ def _candidates(entries: ScheduleEntries, daemon: int | None) -> list[tuple[str,
         times = (_times(_when(line)) for line in lines if line[:1] in "0123456789*@")
         found.append(("cron", next((each for each in times if each is not None), None)))
     if daemon is not None:
-        try:
-            text: str | None = (state_directory() / _AT_NAME).read_text()
-        except OSError:
-            text = None
-        found.append(("daemon", _times(text)))
+        found.append(("daemon", _times(_remembered()[0])))
     return found
 
 
