@@ -343,6 +343,7 @@ def test_a_dry_run_changes_nothing(machine: Machine, backend: str) -> None:
     before = machine.everything()
     report, code, _ = machine.install(backend=backend, dry_run=True)
     assert code == Exit.OK and report.dry_run and report.changed
+    assert bool(report.texts) is (backend != "daemon")
     assert machine.everything() == before
     machine.install(backend="cron")
     before = machine.everything()

@@ -63,6 +63,7 @@ def install(request: InstallRequest, session: Session) -> Outcome[ScheduleReport
         report = schedule_state(())
         lines = [f"{path} (would be written)" for path in files]
         report.changed, report.dry_run = lines or ["zitcache schedule run (would be started)"], True
+        report.texts = files
         return Outcome(data=report, warnings=session.warnings)
     _warn_of_keys(backend, installation, session)
     removed = _stop_daemon(session)

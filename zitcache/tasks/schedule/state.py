@@ -34,6 +34,7 @@ class ScheduleReport(msgspec.Struct, kw_only=True):
     ``at``: the cron expression. ``next_run``: ISO 8601 UTC. ``entries``: files and lines. ``runs_here``: what
     is alive of "systemd", "cron", "daemon". ``problem``: why it is not armed. ``changed``: what this command
     has written or removed. ``daemon_command``: how zitcache's own scheduler was started, while it runs.
+    ``texts``: in a dry run, what each file would hold.
     """
 
     armed: bool
@@ -47,6 +48,7 @@ class ScheduleReport(msgspec.Struct, kw_only=True):
     last_exit_code: int | None = None
     changed: list[str] = []
     daemon_command: str | None = None
+    texts: dict[str, str] = {}
     dry_run: bool = False
 
 

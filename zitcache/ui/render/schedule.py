@@ -15,7 +15,7 @@ def render_schedule(report: ScheduleReport, view: View) -> list[str]:
     """Whether nights come by themselves, what says so, and what was changed."""
     lines = [f"  {printable(entry)}" for entry in report.changed]
     if report.dry_run:
-        return ["Nothing was changed.", *lines]
+        return ["Nothing was changed.", *lines, *_texts(report, view)]
     name = printable(report.backend or "")
     if report.armed:
         when = f", next on {local_time(report.next_run)}" if report.next_run else ""
@@ -31,6 +31,16 @@ def render_schedule(report: ScheduleReport, view: View) -> list[str]:
         lines += _until_when(report, view)
     if report.last_run:
         lines.append(f"Last run: {local_time(report.last_run)}, exit code {report.last_exit_code}.")
+    return lines
+
+
+def _texts(report: ScheduleReport, view: View) -> list[str]:
+    """What the files would hold, with ``-v``."""
+    if view.limit is not None:
+        return [view.style.dim("  (-v shows what they would hold)")] if report.texts else []
+    lines = []
+    for path, text in report.texts.items():
+        lines += ["", printable(path) + ":", *(f"  {printable(line)}" for line in text.splitlines())]
     return lines
 
 
