@@ -22,6 +22,7 @@ LONG = (
     "tests/prune/test_s3.py",
     "tests/prune/test_stops.py",
     "tests/prune/test_year.py",
+    "tests/report/test_page.py",
     "tests/reset/",
     "tests/s3/test_commands.py",
     "tests/s3/test_faults.py",
