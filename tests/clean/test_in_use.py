@@ -136,7 +136,7 @@ def test_what_cannot_be_removed_is_a_partial_success(cache: Path, tmp_path: Path
     for folder, directories, files in os.walk(tmp_path):
         for name in [*directories, *files]:
             os.chown(os.path.join(folder, name), NOBODY, NOBODY, follow_symlinks=False)
-    for place in [tmp_path, *list(tmp_path.parents)[:2]]:
+    for place in [tmp_path, *list(tmp_path.parents)[:3]]:
         place.chmod(0o755)
     stuck.parent.chmod(0o555)
     with unprivileged():

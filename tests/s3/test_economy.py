@@ -20,6 +20,7 @@ from tests.backup.world import (
     make_repository,
     noise,
     require_same,
+    settle,
     weights,
 )
 from tests.repository.builders import use_storage
@@ -44,13 +45,14 @@ def metadata_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    return make_model(
+    made = make_model(
         tmp_path / "cache",
         {
             "model.safetensors": weights({f"layer{number}": 2 * MIB for number in range(6)}),
             "tokenizer.json": noise(30 * KIB, "tokenizer"),
         },
     )
+    return settle(made)
 
 
 @pytest.fixture
